@@ -1,0 +1,147 @@
+"""Use a model directory from the command line: ``python -m gptcore generate|chat|classify|info …``.
+
+For people who only want the library; everything that makes models is in ``python -m pipeline``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from gptcore import runtime
+from gptcore.errors import GPTCoreError, ParameterError
+from gptcore.finetune import format_prompt
+from gptcore.generate import stream
+from gptcore.gpt2 import load_classifier, load_gpt2, read_config
+from gptcore.model import GPT
+from gptcore.tokenizer import Tokenizer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        runtime.configure()
+        options.run(options)
+    except GPTCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 64
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's exit code for a wrong parameter, in place of its own 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ParameterError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m gptcore", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    generate = commands.add_parser("generate", help="continue a text")
+    generate.add_argument("directory", type=Path, help="a model directory in Hugging Face GPT-2 layout")
+    generate.add_argument("prompt")
+    _sampling(generate, temperature=0.8, max_new_tokens=100)
+    generate.set_defaults(run=_generate)
+    chat = commands.add_parser("chat", help="give instructions to an instruction-tuned model")
+    chat.add_argument("directory", type=Path)
+    _sampling(chat, temperature=0.0, max_new_tokens=60)
+    chat.set_defaults(run=_chat)
+    classify = commands.add_parser("classify", help="label a text")
+    classify.add_argument("directory", type=Path)
+    classify.add_argument("text")
+    classify.set_defaults(run=_classify)
+    info = commands.add_parser("info", help="what a model directory holds, and what this machine offers")
+    info.add_argument("directory", type=Path, nargs="?")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_tokens: int) -> None:
+    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens)
+    parser.add_argument("--temperature", type=float, default=temperature, help="0 is greedy (default %(default)s)")
+    parser.add_argument("--top-k", type=int, default=None)
+    parser.add_argument("--top-p", type=float, default=None)
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    model, tokenizer = load_gpt2(options.directory), Tokenizer.load(options.directory)
+    print(options.prompt, end="", flush=True)
+    _continue(model, tokenizer, options.prompt, options)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    model, tokenizer = load_gpt2(options.directory), Tokenizer.load(options.directory)
+    if sys.stdin.isatty():
+        print("Type an instruction, then its input (or just Enter). End with Ctrl-D.")
+    while (instruction := _ask("instruction> ")) is not None:
+        input_text = _ask("input> ") or ""
+        if instruction:
+            _continue(model, tokenizer, format_prompt(instruction, input_text), options)
+
+
+def _classify(options: argparse.Namespace) -> None:
+    model, tokenizer = load_classifier(options.directory), Tokenizer.load(options.directory)
+    ids = tokenizer.encode(options.text)[: model.gpt.config.context_length]
+    if not ids:
+        raise ValueError("TEXT: expected at least one character, found none")
+    with torch.inference_mode():
+        probabilities = model(torch.tensor([ids])).softmax(dim=-1)[0]
+    for p, label in sorted(zip(probabilities.tolist(), model.labels, strict=True), reverse=True):
+        print(f"{p:7.2%}  {label}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    print(f"threads        {runtime.threads()}")
+    print(f"device         {runtime.device()}")
+    print(f"bfloat16       {'used' if runtime.has_fast_bfloat16() else 'not used: slow or missing here'}")
+    print(f"machine class  {runtime.machine_class()}")
+    if options.directory:
+        fields = read_config(options.directory)
+        for key in ("architectures", "vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+            print(f"{key:14} {fields.get(key)}")
+
+
+def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
+    """Print the continuation as it comes; characters cut in two by a token wait for their rest."""
+    ids = tokenizer.encode(prompt)[-model.config.context_length :] or [tokenizer.eot]
+    new: list[int] = []
+    printed = 0
+    for token in stream(
+        model,
+        torch.tensor([ids]),
+        options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        stop=tokenizer.eot,
+        seed=options.seed,
+    ):
+        if int(token) == tokenizer.eot:
+            break
+        new.append(int(token))
+        text = tokenizer.decode(new)
+        if not text.endswith("�"):
+            print(text[printed:], end="", flush=True)
+            printed = len(text)
+    print(tokenizer.decode(new)[printed:])
+
+
+def _ask(prompt: str) -> str | None:
+    """One line of input without its end, or None at the end of the input."""
+    if sys.stdin.isatty():
+        print(prompt, end="", flush=True)
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

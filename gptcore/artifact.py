@@ -1,0 +1,289 @@
+"""Directories on disk that are either whole and verified, or not there.
+
+``commit`` writes an artifact: the caller fills a temporary sibling directory, every file is fsynced and
+hashed, ``manifest.json`` comes last, and one rename puts the directory under its name.  A process killed
+at any point leaves either the former artifact or the new one, never half of one.  ``open_verified`` reads
+an artifact: each file is hashed (1.8 GB/s on the reference machine) and compared with the manifest before
+anything looks inside, so a flipped bit is an error that names the file.
+
+The manifest holds only what determines the content: per file sha256 and size, the configuration, the
+content hashes of the inputs, and a sha256 over all of this, for a bit may flip in the manifest too.  Times,
+hosts, paths, thread counts and speeds belong elsewhere: they would make equal artifacts differ.
+
+Rejected: writing in place behind a marker file (a kill while overwriting loses the former artifact) and
+trusting the cache that checked the directory out (a corrupted cache is checked out without a word).
+"""
+
+import ctypes
+import errno
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptcore.errors import DataError, DiskError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux's fcntl.h
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a verified artifact says about itself."""
+
+    directory: Path
+    kind: str
+    """What the directory holds, e.g. ``"tokens"``: refuses a directory of another kind."""
+    content_hash: str
+    """sha256 over what the artifact *means*; by default over the names and hashes of its files."""
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Name of each input → its content hash."""
+    files: dict[str, dict[str, Any]]
+    """Relative path → ``{"sha256": …, "size": bytes}``."""
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of ``value`` as JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` for people and diffs: sorted, indented, one newline at the end; atomically."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, text.encode("utf-8"))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at ``path`` by ``content``, or leave it as it was."""
+    path = Path(path)
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _fsync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write ``tensors`` as safetensors, with a full disk reported as such: the library only puts it into words."""
+    from safetensors import SafetensorError  # here: most artifacts hold no tensors, and PyTorch takes a second
+    from safetensors.torch import save_file
+
+    with _disk_errors(path):
+        try:
+            save_file(dict(tensors), path, metadata=metadata)
+        except SafetensorError as error:
+            if (number := re.search(r"os error (\d+)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextmanager
+def commit(
+    directory: Path,
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+    content_hash: Callable[[Path], str] | None = None,
+) -> Iterator[Path]:
+    """Yield an empty directory to write into; on a clean exit it becomes ``directory``.
+
+    An exception in the body removes the draft and leaves what stood at ``directory`` untouched.
+    ``content_hash`` computes the hash of the meaning from the draft, for formats whose bytes also depend
+    on the writing library's version.
+    """
+    directory = Path(directory)
+    with _disk_errors(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        draft = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+        _remove_orphans(directory)
+        draft.mkdir()
+        try:
+            yield draft
+            _write_manifest(draft, kind, config, inputs or {}, content_hash)
+            _swap_in(draft, directory)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_verified(directory: Path, kind: str | None = None) -> Manifest:
+    """Check every file of the artifact at ``directory`` and return its manifest.
+
+    Raises ``DataError`` naming the first missing, changed or unexpected file.
+    """
+    manifest = read_manifest(directory, kind)
+    directory = Path(directory)
+    present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()}
+    for name, fact in manifest.files.items():
+        if name not in present:
+            raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {_remedy(directory)}")
+        if (size := (directory / name).stat().st_size) != fact["size"]:
+            raise DataError(f"{directory / name}: expected {fact['size']} bytes, found {size}; {_remedy(directory)}")
+        if (found := sha256_file(directory / name)) != fact["sha256"]:
+            raise DataError(
+                f"{directory / name}: damaged: expected sha256 {fact['sha256']}, found {found}; {_remedy(directory)}"
+            )
+    if extra := sorted(present - set(manifest.files) - {MANIFEST}):
+        raise DataError(f"{directory / extra[0]}: a file that {MANIFEST} does not know; {_remedy(directory)}")
+    return manifest
+
+
+def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
+    """Read ``directory``'s manifest without hashing the files; checks its form and ``kind``."""
+    directory = Path(directory)
+    path = directory / MANIFEST
+    try:
+        fields = dict(json.loads(path.read_text(encoding="utf-8")))
+        if fields.pop("sha256", None) != sha256_text(canonical_json(fields)):
+            raise ValueError("damaged: its own sha256 is another")
+        if fields["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, found {fields['format']!r}")
+        manifest = Manifest(
+            directory=directory,
+            kind=fields["kind"],
+            content_hash=fields["content_hash"],
+            config=fields["config"],
+            inputs=fields["inputs"],
+            files=fields["files"],
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: missing, so {directory} is no complete artifact; {_remedy(directory)}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a manifest of this project ({error}); {_remedy(directory)}") from None
+    if kind is not None and manifest.kind != kind:
+        raise DataError(f"{directory}: expected an artifact of kind {kind!r}, found {manifest.kind!r}")
+    return manifest
+
+
+def _remedy(directory: Path) -> str:
+    return f"delete {directory} and run the stage that makes it again (`dvc repro`)"
+
+
+def _write_manifest(
+    draft: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    content_hash: Callable[[Path], str] | None,
+) -> None:
+    files = {}
+    for path in sorted(draft.rglob("*")):
+        if path.is_dir():
+            continue
+        _fsync_file(path)
+        files[path.relative_to(draft).as_posix()] = {"sha256": sha256_file(path), "size": path.stat().st_size}
+    default_hash = sha256_text(canonical_json({name: fact["sha256"] for name, fact in files.items()}))
+    fields = {
+        "format": FORMAT,
+        "kind": kind,
+        "content_hash": content_hash(draft) if content_hash else default_hash,
+        "config": dict(config),
+        "inputs": dict(inputs),
+        "files": files,
+    }
+    fields = json.loads(canonical_json(fields))  # as it will be read: keys are strings, tuples are lists
+    write_json(draft / MANIFEST, {**fields, "sha256": sha256_text(canonical_json(fields))})
+    for folder in [p for p in draft.rglob("*") if p.is_dir()] + [draft]:
+        _fsync_directory(folder)
+
+
+def _remove_orphans(directory: Path) -> None:
+    """Delete the drafts of ``directory`` that killed processes left, and one of our own."""
+    for draft in directory.parent.glob(f".{glob.escape(directory.name)}.tmp-*"):
+        pid = draft.name.rpartition("-")[2]
+        if pid == str(os.getpid()) or (pid.isdigit() and not _is_alive(int(pid))):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _swap_in(draft: Path, directory: Path) -> None:
+    """Rename ``draft`` to ``directory``; a former artifact changes places with it and goes afterwards."""
+    if not directory.exists():
+        os.rename(draft, directory)
+    elif not _exchange(draft, directory):  # then there is a moment in which only a hidden name holds it
+        aside = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+        os.rename(directory, aside)
+        os.rename(draft, directory)
+        os.rename(aside, draft)
+    _fsync_directory(directory.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False where the system or the file system can't."""
+    names = [_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)]
+    with suppress(OSError, AttributeError):  # another C library
+        return ctypes.CDLL(None).renameat2(*names, _RENAME_EXCHANGE) == 0
+    return False
+
+
+def _fsync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_directory(path: Path) -> None:
+    with suppress(PermissionError):  # some network file systems refuse to sync a directory
+        _fsync_file(path)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's "no space" and "not permitted" into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(_existing_parent(path)).free
+            raise DiskError(
+                f"{path}: the disk is full ({free / 1e6:.0f} MB free); what was there before is intact; "
+                "make space and run the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise DiskError(
+                f"{error.filename or path}: not permitted ({error.strerror}); check owner and permissions"
+            ) from error
+        raise
+
+
+def _existing_parent(path: Path) -> Path:
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return path

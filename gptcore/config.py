@@ -1,0 +1,69 @@
+"""The shape of a GPT: one frozen dataclass, checked when it is made.
+
+The names are those of the library's public interface; `gpt2.py` translates them to and from the names
+in a Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019)
+and two small ones that train in minutes on a laptop.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Everything that decides the parameters' shapes and the forward pass."""
+
+    vocab_size: int = 50257
+    """Rows of the token embedding; ids run from 0 to vocab_size - 1."""
+    context_length: int = 1024
+    """Most tokens that one forward pass sees; rows of the position embedding."""
+    d_model: int = 768
+    """Width of the residual stream."""
+    n_layer: int = 12
+    """Number of transformer blocks."""
+    n_head: int = 12
+    """Attention heads per block; d_model must be a multiple of it."""
+    dropout: float = 0.0
+    """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
+    bias: bool = True
+    """Whether linear layers and LayerNorms have a bias, as GPT-2's do."""
+    tie_weights: bool = True
+    """Whether the head shares the token embedding's matrix, as GPT-2's does."""
+    layer_norm_eps: float = 1e-5
+    """Added to the variance in LayerNorm."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} = {value}: expected a whole number of at least 1"
+            for name in ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
+            if not isinstance(value := getattr(self, name), int) or value < 1
+        ]
+        if not problems and self.d_model % self.n_head:
+            problems.append(f"d_model = {self.d_model}: expected a multiple of n_head = {self.n_head}")
+        if not 0.0 <= self.dropout < 1.0:
+            problems.append(f"dropout = {self.dropout}: expected a probability in [0, 1)")
+        if not 0.0 < self.layer_norm_eps < 1.0:
+            problems.append(f"layer_norm_eps = {self.layer_norm_eps}: expected a small positive number")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.n_head
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "GPTConfig":
+        """A published or small configuration by name, with ``changes`` applied."""
+        if name not in PRESETS:
+            raise ValueError(f"preset {name!r}: expected one of {', '.join(PRESETS)}")
+        return replace(PRESETS[name], **changes)
+
+
+PRESETS = {
+    "tiny": GPTConfig(context_length=64, d_model=64, n_layer=2, n_head=2),
+    "small": GPTConfig(context_length=256, d_model=384, n_layer=6, n_head=6),
+    "gpt2": GPTConfig(),  # 124M parameters
+    "gpt2-medium": GPTConfig(d_model=1024, n_layer=24, n_head=16),  # 355M
+    "gpt2-large": GPTConfig(d_model=1280, n_layer=36, n_head=20),  # 774M
+    "gpt2-xl": GPTConfig(d_model=1600, n_layer=48, n_head=25),  # 1,558M
+}

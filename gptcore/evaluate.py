@@ -1,0 +1,109 @@
+"""How good is a model?  Nats per token, perplexity, bits per byte; accuracy and F1 for classifiers.
+
+bits/byte = nats ÷ ln 2 ÷ bytes of the text.  Unlike the loss per token it does not depend on the tokenizer, so models
+with different vocabularies, n-gram models and compressors can be put side by side on the same text.
+
+Each document is scored alone: end-of-text gives the first token its context and is not itself scored.
+Windows overlap, so that (but for the document's start) every token is predicted from at least
+``context - stride`` tokens before it.  Evaluation draws no random numbers and leaves the model's mode as it
+found it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gptcore.finetune import pad
+from gptcore.losses import IGNORE, token_nats
+from gptcore.model import GPT
+from gptcore.runtime import autocast
+
+
+def document_nats(
+    model: GPT,
+    documents: Sequence[np.ndarray],
+    eot: int,
+    *,
+    stride: int | None = None,
+    batch_windows: int = 16,
+    dtype: str = "float32",
+) -> float:
+    """Sum of -ln p over all tokens of ``documents`` (arrays of ids, without end-of-text)."""
+    context = model.config.context_length
+    stride = max(1, context // 2) if stride is None else stride
+    if not 1 <= stride <= context:
+        raise ValueError(f"stride = {stride}: expected 1 … {context}, the context; beyond it tokens would be left out")
+    windows = [w for ids in documents for w in _windows(ids, eot, context, stride)]
+    windows.sort(key=lambda w: len(w[0]))  # equal lengths together: little padding
+    total = 0.0
+    with _evaluating(model):
+        for start in range(0, len(windows), batch_windows):
+            chunk = windows[start : start + batch_windows]
+            x, y = pad([w[0] for w in chunk], eot), pad([w[1] for w in chunk], IGNORE)
+            with autocast(dtype):
+                logits = model(x)
+            total += token_nats(logits, y).double().sum().item()
+    return total
+
+
+def stream_loss(model: GPT, batches: Sequence[tuple[Tensor, Tensor]], dtype: str = "auto") -> float:
+    """Mean nats/token over x, y (B, T) batches: the quick estimate during training."""
+    nats, count = 0.0, 0
+    with _evaluating(model):
+        for x, y in batches:
+            with autocast(dtype):
+                logits = model(x)
+            nats += token_nats(logits, y).double().sum().item()
+            count += int((y != IGNORE).sum())
+    return nats / max(1, count)
+
+
+def perplexity(nats: float, tokens: int) -> float:
+    return math.exp(nats / tokens)
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    return nats / math.log(2) / n_bytes
+
+
+def accuracy(predicted: Sequence[str], actual: Sequence[str]) -> float:
+    return sum(p == a for p, a in zip(predicted, actual, strict=True)) / len(actual)
+
+
+def macro_f1(predicted: Sequence[str], actual: Sequence[str], labels: Sequence[str]) -> float:
+    """Mean over ``labels`` of F1 = 2·TP / (2·TP + FP + FN); 0 for a label that never occurs nor is predicted."""
+    pairs = list(zip(predicted, actual, strict=True))
+    scores = []
+    for label in labels:
+        hits = sum(p == a == label for p, a in pairs)
+        errors = sum((p == label) != (a == label) for p, a in pairs)
+        scores.append(2 * hits / (2 * hits + errors) if hits else 0.0)
+    return sum(scores) / len(scores)
+
+
+def _windows(ids: np.ndarray, eot: int, context: int, stride: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Inputs and targets; each token is a target that counts in exactly one window."""
+    tokens = [eot, *ids.tolist()]
+    done = 1  # tokens[:done] are scored (or end-of-text)
+    start = 0
+    while done < len(tokens):
+        end = min(start + context + 1, len(tokens))
+        piece = tokens[start:end]
+        skipped = done - start - 1
+        yield piece[:-1], [IGNORE] * skipped + piece[1 + skipped :]
+        done, start = end, start + stride
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,118 @@
+"""GPT-2: embeddings, pre-norm transformer blocks, a head that shares the embedding's matrix.
+
+Exact to the published model: GELU in its tanh form, LayerNorm before each branch and once at the end,
+absolute position embeddings, initialisation with 0.02 and residual projections scaled by 1/√(2·n_layer)
+(Radford et al., 2019).  The definitions stand in the order in which data flows.
+
+Axes: B batch, T tokens, C channels (d_model), V vocabulary (see `attention.py`).
+
+``forward`` gives logits for every token, which for a large vocabulary is by far the largest tensor of a
+training step.  Training therefore calls ``hidden`` and hands the head's matrix to `losses.py`, which never
+holds all logits at once.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptcore.attention import CausalSelfAttention, KVCache
+from gptcore.config import GPTConfig
+
+
+class MLP(nn.Module):
+    """Each token by itself: widen four times, GELU, narrow again."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.fc = nn.Linear(config.d_model, 4 * config.d_model, bias=config.bias)
+        self.proj = nn.Linear(4 * config.d_model, config.d_model, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.fc(x), approximate="tanh")  # (B, T, 4C)
+        return F.dropout(self.proj(x), self.dropout, self.training)  # (B, T, C)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each on a normalised copy and added back to the residual stream."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        x = x + self.attn(self.ln_1(x), mask, cache, layer)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """``GPT(config)(ids)``: token ids (B, T) → logits (B, T, V)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.head.weight = self.token_embedding.weight
+        self.apply(_init_weights)
+        for name, parameter in self.named_parameters():
+            if name.endswith("proj.weight"):  # the branches' last layers add up over 2·n_layer branches
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    def hidden(
+        self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Token ids (B, T) → the last LayerNorm's output (B, T, C).
+
+        ``padding`` (B, S), True at real tokens, for batches padded on the left; positions then count real
+        tokens only, as `transformers` does.  Padding on the right needs none: causal attention never looks
+        there.  With ``cache``, ``ids`` continue what the cache holds.
+        """
+        T, start = ids.shape[1], cache.length if cache is not None else 0
+        if start + T > self.config.context_length:
+            raise ValueError(f"{start + T} tokens exceed the context of {self.config.context_length}")
+        if padding is None:
+            positions, mask = torch.arange(start, start + T, device=ids.device), None  # (T)
+        else:
+            positions, mask = _padded(padding, T)  # (B, T), (B, 1, T, S)
+        x = self.token_embedding(ids) + self.position_embedding(positions)  # (B, T, C)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, mask, cache, layer)
+        if cache is not None:
+            cache.length += T
+        return self.ln_f(x)
+
+    def forward(
+        self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        return self.head(self.hidden(ids, padding=padding, cache=cache))  # (B, T, V)
+
+    def n_params(self) -> int:
+        """Number of parameters, a shared matrix counted once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def _padded(padding: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) and attention mask (B, 1, T, S) of the T newest tokens of a left-padded batch."""
+    S = padding.shape[1]
+    positions = (padding.long().cumsum(1) - 1).clamp(min=0)[:, -T:]
+    causal = torch.ones(T, S, dtype=torch.bool, device=padding.device).tril(S - T)
+    itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]  # a padded query must see something
+    return positions, ((causal & padding[:, None, :].bool()) | itself)[:, None]
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,200 @@
+"""Byte-level BPE: text ↔ token ids, exactly reversible for every text.
+
+Encoding runs in tiktoken, from a local table of *ranks* (the bytes of a token → its id, which is also the
+order of its merge).  The same table has a second spelling, ``vocab.json`` + ``merges.txt``, which is how
+GPT-2 was published and what `transformers` reads; a tokenizer is always saved in that form, so every
+directory of this project that holds one opens elsewhere.  The merges are recovered from the ranks by
+splitting each token with the merges that came before it.
+
+An own vocabulary is trained with the `tokenizers` library and then spelled as ranks.  Only GPT-2's
+pre-tokenizing pattern is supported: it is what makes the two spellings give the same ids.
+
+``<|endoftext|>`` inside a text is text: it becomes the special id only where the caller allows it.
+"""
+
+import base64
+import json
+from collections.abc import Collection, Iterable
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import tiktoken
+
+from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
+from gptcore.errors import DataError
+
+END_OF_TEXT = "<|endoftext|>"
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+VOCABULARY_FILES = ("vocab.json", "merges.txt")
+
+
+class Tokenizer:
+    """``Tokenizer.load(path)``; ``encode``, ``decode``, ``save``."""
+
+    def __init__(self, ranks: dict[bytes, int]) -> None:
+        """``ranks``: every single byte and every merge → ids 0 … len-1; end-of-text gets the next id."""
+        if problem := _rank_problem(ranks):
+            raise DataError(f"vocabulary: {problem}")
+        self.ranks = ranks
+        self.eot = len(ranks)
+        self.n_vocab = len(ranks) + 1
+        self._encoding = tiktoken.Encoding(
+            "gptcore", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.eot}
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """From a directory with ``vocab.json`` and ``merges.txt``, or from a file of tiktoken ranks."""
+        path = Path(path)
+        try:
+            return cls(_read_vocabulary(path) if path.is_dir() else _read_ranks(path))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+            raise DataError(
+                f"{path}: expected a byte-level BPE vocabulary, found none that is whole: {error}"
+            ) from error
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn merges from ``texts`` until ``vocab_size`` ids exist (fewer if the text runs out of pairs)."""
+        from tokenizers import Tokenizer as Trained
+        from tokenizers import models, pre_tokenizers, trainers
+
+        if vocab_size < 257:
+            raise ValueError(f"vocab_size = {vocab_size}: expected at least 257 (256 bytes and end-of-text)")
+        trained = Trained(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
+        trained.train_from_iterator(texts, trainer)
+        ranks = {bytes([b]): i for i, b in enumerate(_byte_order())}
+        for left, right in json.loads(trained.to_str())["model"]["merges"]:
+            ranks.setdefault(_to_bytes(left) + _to_bytes(right), len(ranks))
+        return cls(ranks)
+
+    def encode(self, text: str, allowed_special: Collection[str] = ()) -> list[int]:
+        """Ids of ``text``; special tokens are recognised only if named in ``allowed_special``."""
+        return self._encoding.encode(text, allowed_special=set(allowed_special), disallowed_special=())
+
+    def encode_to_numpy(self, text: str) -> np.ndarray:
+        """As ``encode``, as an array (N,) of uint32, without a Python list in between."""
+        return self._encoding.encode_to_numpy(text, disallowed_special=())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids``; bytes that are no valid UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return self._encoding.decode_bytes(list(ids))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the ranks and the special token: equal exactly if all ids are."""
+        table = {token.hex(): rank for token, rank in self.ranks.items()}
+        return sha256_text(canonical_json([table, {END_OF_TEXT: self.eot}]))
+
+    def save(self, directory: Path | str) -> None:
+        """Write the vocabulary files that ``load`` and `transformers` read into ``directory``."""
+        directory = Path(directory)
+        vocabulary = {_to_unicode(token): rank for token, rank in sorted(self.ranks.items(), key=lambda kv: kv[1])}
+        vocabulary[END_OF_TEXT] = self.eot
+        text = json.dumps(vocabulary, ensure_ascii=False)  # in the order of the ids, as GPT-2's own file
+        write_atomically(directory / "vocab.json", text.encode("utf-8"))
+        merges = "".join(f"{_to_unicode(left)} {_to_unicode(right)}\n" for left, right in merges_of(self.ranks))
+        write_atomically(directory / "merges.txt", ("#version: 0.2\n" + merges).encode("utf-8"))
+        write_json(
+            directory / "tokenizer_config.json",
+            {
+                "tokenizer_class": "GPT2Tokenizer",
+                "add_prefix_space": False,
+                "bos_token": END_OF_TEXT,
+                "eos_token": END_OF_TEXT,
+                "pad_token": END_OF_TEXT,
+                "unk_token": END_OF_TEXT,
+                "clean_up_tokenization_spaces": False,
+            },
+        )
+
+
+def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The pair that each merged token was made from, in the order of the merges."""
+    merged = sorted((rank, token) for token, rank in ranks.items() if len(token) > 1)
+    pairs = []
+    for rank, token in merged:
+        parts = _split(token, ranks, below=rank)
+        if len(parts) != 2:
+            raise DataError(f"vocabulary: token {token!r} (id {rank}) is no merge of two earlier tokens")
+        pairs.append((parts[0], parts[1]))
+    return pairs
+
+
+def _split(token: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
+    """BPE of ``token`` with only the merges of rank < ``below``."""
+    parts = [bytes([b]) for b in token]
+    while len(parts) > 1:
+        rank, at = min((ranks.get(parts[i] + parts[i + 1], below), i) for i in range(len(parts) - 1))
+        if rank >= below:
+            break
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+def _rank_problem(ranks: dict[bytes, int]) -> str | None:
+    missing = [b for b in range(256) if bytes([b]) not in ranks]
+    if missing:
+        return f"expected all 256 single bytes, {len(missing)} are missing (first: {missing[0]})"
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        return f"expected the ids 0 … {len(ranks) - 1}, each once"
+    return None
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    lines = path.read_bytes().splitlines()
+    return {
+        base64.b64decode(token, validate=True): int(rank) for token, rank in (line.split() for line in lines if line)
+    }
+
+
+def _read_vocabulary(directory: Path) -> dict[bytes, int]:
+    """Ranks from ``vocab.json``; refuses a ``merges.txt`` that would merge in another order."""
+    vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
+    special = vocabulary.pop(END_OF_TEXT, len(vocabulary))
+    ranks = {_to_bytes(token): int(rank) for token, rank in vocabulary.items()}
+    if special != len(ranks):
+        raise ValueError(f"vocab.json: expected {END_OF_TEXT} to have the last id {len(ranks)}, found {special}")
+    lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    merges = [(_to_bytes(left), _to_bytes(right)) for left, right in pairs]
+    order = [ranks[left + right] for left, right in merges]
+    if sorted(set(order)) != order or len(order) != len(ranks) - 256:
+        raise ValueError("merges.txt: expected one merge for each token of vocab.json above the bytes, in its order")
+    if late := [pair for pair, rank in zip(merges, order, strict=True) if max(ranks[pair[0]], ranks[pair[1]]) >= rank]:
+        raise ValueError(f"merges.txt: expected merges of earlier tokens, found {late[0]}")
+    return ranks
+
+
+@cache
+def _byte_order() -> list[int]:
+    """The 256 bytes in GPT-2's order: printable ones first, each standing for itself."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    return printable + [b for b in range(256) if b not in printable]
+
+
+@cache
+def _byte_characters() -> dict[int, str]:
+    """GPT-2's visible character for each byte: itself if printable, else from U+0100 on."""
+    order = _byte_order()
+    return {b: chr(b) if i < 188 else chr(256 + i - 188) for i, b in enumerate(order)}
+
+
+@cache
+def _character_bytes() -> dict[str, int]:
+    return {character: b for b, character in _byte_characters().items()}
+
+
+def _to_unicode(token: bytes) -> str:
+    return "".join(_byte_characters()[b] for b in token)
+
+
+def _to_bytes(token: str) -> bytes:
+    return bytes(_character_bytes()[character] for character in token)

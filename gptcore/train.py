@@ -1,0 +1,127 @@
+"""The training loop: a generator that yields one fact per step.
+
+``for step in train(model, batches, config):`` — the caller logs, evaluates, saves or stops; the loop knows
+no tracker, file or clock but the one that measures its own speed.  The objective is a function
+``loss(model, batch) → scalar``, so pretraining and both kinds of fine-tuning share this loop.
+
+Randomness (dropout) is seeded anew at every step from (seed, step): a resumed run draws what the
+uninterrupted one would have drawn, and an evaluation between two steps can't disturb it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptcore.data import Batch
+from gptcore.errors import NonFiniteLossError
+from gptcore.losses import next_token_loss
+from gptcore.model import GPT
+from gptcore.optim import OptimConfig, Optimizers, build_optimizers, lr_scale
+from gptcore.runtime import autocast
+
+Loss = Callable[[Any, Any], Tensor]
+"""(model, batch) → scalar loss in nats."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(OptimConfig):
+    """How long to train, and with what."""
+
+    max_steps: int = 1000
+    """Optimizer steps in all."""
+    accumulation_steps: int = 1
+    """Batches whose gradients are averaged before one optimizer step."""
+    seed: int = 1
+    """Of the dropout; the order of the data has its own."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16`` (autocast), or ``auto``: bfloat16 where the processor has it."""
+
+    def __post_init__(self) -> None:
+        found = self.problems()
+        for name in ("max_steps", "accumulation_steps"):
+            if getattr(self, name) < 1:
+                found.append(f"{name} = {getattr(self, name)}: expected a whole number of at least 1")
+        if self.dtype not in ("auto", "float32", "bfloat16"):
+            found.append(f"dtype = {self.dtype!r}: expected auto, float32 or bfloat16")
+        if found:
+            raise ValueError("; ".join(found))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did."""
+
+    index: int
+    """Optimizer steps taken so far, this one included."""
+    loss: float
+    """Mean of the batches' losses before the update, in nats (per token for language models)."""
+    learning_rate: float
+    grad_norm: float
+    """Norm of the whole gradient before clipping."""
+    seconds: float
+    """Wall-clock time of the step, waiting for the batch included."""
+
+
+def language_loss(model: GPT, batch: Batch) -> Tensor:
+    """Next-token cross-entropy in nats/token of x, y (B, T)."""
+    x, y = batch
+    return next_token_loss(model.hidden(x), model.head.weight, y)
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Any],
+    config: TrainConfig,
+    *,
+    loss: Loss = language_loss,
+    optimizers: Optimizers | None = None,
+    start_step: int = 0,
+) -> Iterator[Step]:
+    """Train ``model`` in place; yields a ``Step`` after each update.
+
+    To resume, hand over the restored ``optimizers``, the ``start_step`` they were saved at, and ``batches``
+    that start there.  Ends early if the batches do.  Raises ``NonFiniteLossError`` before an update that
+    would spoil the weights.
+    """
+    optimizers = optimizers or build_optimizers(model, config)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizers.zero_grad()  # what an earlier loop may have left when its batches ended
+    stream = iter(batches)
+    for step in range(start_step, config.max_steps):
+        started = time.perf_counter()
+        scale = lr_scale(config, step, config.max_steps)
+        optimizers.set_lr(scale)
+        torch.manual_seed(_step_seed(config.seed, step))
+        model.train()
+        total = 0.0
+        for _ in range(config.accumulation_steps):
+            try:
+                batch = next(stream)
+            except StopIteration:
+                return
+            with autocast(config.dtype):
+                value = loss(model, batch)
+            (value / config.accumulation_steps).backward()
+            total += value.item() / config.accumulation_steps
+        norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf).item()
+        _check_finite(step + 1, total, norm)
+        optimizers.step()
+        optimizers.zero_grad()
+        yield Step(step + 1, total, config.learning_rate * scale, norm, time.perf_counter() - started)
+
+
+def _check_finite(step: int, loss: float, grad_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise NonFiniteLossError(
+            f"step {step}: loss {loss} nats, gradient norm {grad_norm}: expected finite numbers; the weights "
+            "were not updated. Lower the learning rate or raise warmup_steps."
+        )
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % 2**63

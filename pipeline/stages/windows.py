@@ -1,0 +1,49 @@
+"""Token rows → one memory-mappable stream a split, cut into windows of a context and a stride.
+
+A window is ``context_length`` tokens and the same shifted by one; windows start every ``stride`` tokens.  The
+windows themselves are not written: with the stream, the context and the stride each is a slice.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptcore.artifact import commit, read_manifest
+from gptcore.data import WindowDataset
+from gptcore.errors import DataError
+from pipeline.artifacts import SPLITS, WINDOWS, open_stream, read_tokens, write_stream, as_plain
+
+
+@dataclass(frozen=True)
+class WindowsConfig:
+    context_length: int
+    """Tokens of a window; also the model's context."""
+    stride: int
+    """Tokens from the start of one window to the next; below context_length they overlap."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} = {value}: expected a whole number of at least 1"
+            for name in ("context_length", "stride")
+            if (value := getattr(self, name)) < 1
+        ]
+        if self.stride > self.context_length:
+            problems.append(f"stride = {self.stride}: above context_length = {self.context_length} it would skip text")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def windows(tokens: Path, out: Path, cfg: WindowsConfig) -> dict[str, Any]:
+    source = read_manifest(tokens, "tokens")
+    rows = {split: read_tokens(tokens, split) for split in SPLITS}
+    n_train = sum(len(row.ids) + 1 for row in rows["train"]) + 1
+    if n_train < cfg.context_length + 1:
+        raise DataError(
+            f"windows.context_length = {cfg.context_length}: longer than the training text of {n_train} tokens; "
+            f"set it to at most {max(1, n_train - 1)} in params.yaml, or add text"
+        )
+    facts = {**source.config, **as_plain(cfg)}
+    with commit(out, kind=WINDOWS, config=facts, inputs={"tokens": source.content_hash}) as draft:
+        n_tokens = {split: write_stream(draft, split, rows[split], source.config["eot"]) for split in SPLITS}
+    counts = {split: len(WindowDataset(open_stream(out, split), cfg.context_length, cfg.stride)) for split in SPLITS}
+    return {"windows": counts, "tokens": n_tokens, "overlap": round(1 - cfg.stride / cfg.context_length, 4)}
