@@ -7,8 +7,8 @@ an artifact: each file is hashed (1.8 GB/s on the reference machine) and compare
 anything looks inside, so a flipped bit is an error that names the file.
 
 The manifest holds only what determines the content: per file sha256 and size, the configuration, the
-content hashes of the inputs, and a sha256 over all of this, for a bit may flip in the manifest too.  Times,
-hosts, paths, thread counts and speeds belong elsewhere: they would make equal artifacts differ.
+content hashes of the inputs, and a sha256 over all of this, for a bit may flip in the manifest too.
+Times, hosts, paths, thread counts and speeds belong elsewhere: they would make equal artifacts differ.
 
 Rejected: writing in place behind a marker file (a kill while overwriting loses the former artifact) and
 trusting the cache that checked the directory out (a corrupted cache is checked out without a word).

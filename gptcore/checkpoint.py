@@ -1,9 +1,9 @@
 """Training states on disk: weights, optimizer state and step, in safetensors behind a manifest.
 
-A state is an artifact directory ``step-00000250`` (see `artifact.py`): whole and verified, or ignored.  The random
-numbers and the data order are functions of the step, so weights, optimizer and step are all there is to save.
-Nothing is pickled.  "Latest" is the highest step whose files verify, never a clock; a damaged one is reported
-and the one before it is used.
+A state is an artifact directory ``step-00000250`` (see `artifact.py`): whole and verified, or ignored.
+The random numbers and the data order are functions of the step, so weights, optimizer and step are all
+there is to save. Nothing is pickled.  "Latest" is the highest step whose files verify, never a clock; a
+damaged one is reported and the one before it is used.
 """
 
 import shutil

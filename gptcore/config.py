@@ -1,8 +1,8 @@
 """The shape of a GPT: one frozen dataclass, checked when it is made.
 
-The names are those of the library's public interface; `gpt2.py` translates them to and from the names
-in a Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019)
-and two small ones that train in minutes on a laptop.
+The names are those of the library's public interface; `gpt2.py` translates them to and from the names in a
+Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019) and two
+small ones that train in minutes on a laptop.
 """
 
 from dataclasses import dataclass, replace

@@ -3,10 +3,11 @@
 A window is ``context + 1`` consecutive tokens: the input, and the same shifted by one as the target.
 Windows start every ``stride`` tokens.  The stream stays memory-mapped; a batch copies only its own tokens.
 
-The order is a *stateless* shuffle: a Feistel network (Luby & Rackoff, 1988) keyed by (seed, epoch) permutes
-the window numbers, so the batch of step N is computed from N in O(1).  Nothing has to be saved to resume,
-and any number of workers would see the same batches.  Rejected: drawing offsets at random (some text is
-seen twice before other text once) and a shuffled index array (memory and state that grow with the corpus).
+The order is a *stateless* shuffle: a Feistel network (Luby & Rackoff, 1988) keyed by (seed, epoch)
+permutes the window numbers, so the batch of step N is computed from N in O(1).  Nothing has to be saved to
+resume, and any number of workers would see the same batches.  Rejected: drawing offsets at random (some
+text is seen twice before other text once) and a shuffled index array (memory and state that grow with the
+corpus).
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """The errors a user can cause or meet, each with its exit code.
 
-A message names the file or parameter, what was expected, what was found and what to do; the command
-line prints the message alone, without a traceback.  The codes are those of BSD's sysexits.h, so that a
-shell script can tell a typing error from a full disk.  Anything that is not one of these is a bug in
-this project and keeps its traceback.
+A message names the file or parameter, what was expected, what was found and what to do; the command line
+prints the message alone, without a traceback.  The codes are those of BSD's sysexits.h, so that a shell
+script can tell a typing error from a full disk.  Anything that is not one of these is a bug in this
+project and keeps its traceback.
 """
 
 

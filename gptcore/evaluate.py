@@ -1,12 +1,12 @@
 """How good is a model?  Nats per token, perplexity, bits per byte; accuracy and F1 for classifiers.
 
-bits/byte = nats ÷ ln 2 ÷ bytes of the text.  Unlike the loss per token it does not depend on the tokenizer, so models
-with different vocabularies, n-gram models and compressors can be put side by side on the same text.
+bits/byte = nats ÷ ln 2 ÷ bytes of the text.  Unlike the loss per token it does not depend on the
+tokenizer, so models with different vocabularies, n-gram models and compressors can be put side by side on
+the same text.
 
 Each document is scored alone: end-of-text gives the first token its context and is not itself scored.
-Windows overlap, so that (but for the document's start) every token is predicted from at least
-``context - stride`` tokens before it.  Evaluation draws no random numbers and leaves the model's mode as it
-found it.
+Windows overlap, so that (but for the document's start) every token is predicted from at least ``context -
+stride`` tokens before it.  Evaluation draws no random numbers and leaves the model's mode as it found it.
 """
 
 import math

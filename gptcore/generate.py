@@ -1,4 +1,5 @@
-"""Text from a model: greedy or sampled, one token at a time, with the keys and values of earlier tokens kept.
+"""Text from a model: greedy or sampled, one token at a time, with the keys and values of earlier tokens
+kept.
 
 Each new token costs one pass over the weights instead of one over the whole text so far.  Positions are
 absolute, so a full cache can't slide: when the context is full, generation goes on from its later half.

@@ -1,12 +1,12 @@
 """Hugging Face GPT-2 directories ↔ our model: one table of names, used in both directions.
 
-A directory holds ``config.json``, ``model.safetensors`` and, if it has a vocabulary, ``vocab.json`` and ``merges.txt``.
-Our own checkpoints are in this layout too, so what loads a published GPT-2 is what loads
+A directory holds ``config.json``, ``model.safetensors`` and, if it has a vocabulary, ``vocab.json`` and
+``merges.txt``. Our own checkpoints are in this layout too, so what loads a published GPT-2 is what loads
 our models, every day.  GPT-2 stores its linear layers transposed (in, out); that is a column of the table.
 
-Loading checks everything before it copies anything and lists every problem at once: missing, unexpected, wrong
-shape, wrong number format, not finite.  fp16 and bf16 weights are widened to fp32 without loss.  Only
-safetensors are read: the older ``.bin`` files are pickles, which can run code.
+Loading checks everything before it copies anything and lists every problem at once: missing, unexpected,
+wrong shape, wrong number format, not finite.  fp16 and bf16 weights are widened to fp32 without loss.
+Only safetensors are read: the older ``.bin`` files are pickles, which can run code.
 """
 
 import json

@@ -1,10 +1,10 @@
 """Training losses: next-token cross-entropy that never holds all logits, and its masked form.
 
 For a vocabulary of 50,257 the logits of 2,048 tokens take 412 MB in fp32, their softmax and their gradient
-as much again.  ``next_token_loss`` works through the tokens in chunks and computes the gradient with respect
-to the hidden states and the head in the same pass, so that only one chunk of logits exists at any time
-and none is computed twice.  Rejected: ``torch.utils.checkpoint`` round each chunk, which is as small but
-runs the head's product a second time.
+as much again.  ``next_token_loss`` works through the tokens in chunks and computes the gradient with
+respect to the hidden states and the head in the same pass, so that only one chunk of logits exists at any
+time and none is computed twice.  Rejected: ``torch.utils.checkpoint`` round each chunk, which is as small
+but runs the head's product a second time.
 
 Axes: N tokens of the batch (B·T), C channels, V vocabulary.
 """

@@ -68,9 +68,7 @@ class GPT(nn.Module):
             if name.endswith("proj.weight"):  # the branches' last layers add up over 2·n_layer branches
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
 
-    def hidden(
-        self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
+    def hidden(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Token ids (B, T) → the last LayerNorm's output (B, T, C).
 
         ``padding`` (B, S), True at real tokens, for batches padded on the left; positions then count real
@@ -92,9 +90,7 @@ class GPT(nn.Module):
             cache.length += T
         return self.ln_f(x)
 
-    def forward(
-        self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
+    def forward(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         return self.head(self.hidden(ids, padding=padding, cache=cache))  # (B, T, V)
 
     def n_params(self) -> int:

@@ -1,13 +1,13 @@
 """Every process-wide switch in one place: threads, allocator, number format, determinism.
 
-``configure()`` is called once at the start of a program that computes.  It fixes the number of threads (other
-counts give other bits), keeps large buffers from going back to the kernel after every step (on the
+``configure()`` is called once at the start of a program that computes.  It fixes the number of threads
+(other counts give other bits), keeps large buffers from going back to the kernel after every step (on the
 reference machine page faults cost a training step more than its arithmetic: 1,200 → 2,200 tokens/s for a
 model of 30M parameters), and on a GPU asks for deterministic kernels.
 
-``machine_class()`` names what the arithmetic does rather than the processor: a hash of a few training steps of
-a fixed small model in the number formats in use, with the versions of Python and PyTorch.  Two machines of one class
-give equal bytes.
+``machine_class()`` names what the arithmetic does rather than the processor: a hash of a few training
+steps of a fixed small model in the number formats in use, with the versions of Python and PyTorch.  Two
+machines of one class give equal bytes.
 """
 
 import contextlib

@@ -35,9 +35,9 @@ def flow(
 ) -> None:
     """Run the DAG as a Prefect flow."""
     params.check_all()
-    from pipeline.flow import run_flow
+    from pipeline.repro import repro as run
 
-    raise typer.Exit(run_flow(targets or [], force=force))
+    raise typer.Exit(run(targets or [], force=force))
 
 
 @app.command()
@@ -46,9 +46,9 @@ def repro(
     profile: Annotated[str, typer.Option(help="overlay of params.yaml: a file in profiles/, without .yaml")] = "",
 ) -> None:
     """Run the DAG with DVC, check the parameters first, and say at the end what came out and whether it is the same."""
-    from pipeline.repro import run_repro
+    from pipeline.reproduce import reproduce
 
-    raise typer.Exit(run_repro(targets or [], profile))
+    raise typer.Exit(reproduce(targets or [], profile))
 
 
 @app.command()
@@ -59,11 +59,20 @@ def check() -> None:
 
 
 @app.command()
+def deps(stage: Annotated[str, typer.Argument(help="a stage")]) -> None:
+    """Print a stage's code dependencies as they belong into dvc.yaml."""
+    from pipeline.code import closure
+
+    for path in [*closure(f"pipeline.stages.{stage}"), "numerics.lock"]:
+        print(f"      - {path}")
+
+
+@app.command()
 def ui() -> None:
     """Start Prefect's and MLflow's user interfaces on this machine."""
-    from pipeline.ui import serve
+    from pipeline import ui as pages
 
-    raise typer.Exit(serve())
+    pages.ui()
 
 
 @app.command()

@@ -5,11 +5,11 @@ checks the directory's manifest first (`gptcore.artifact`) and then the form: sc
 vocabulary's size, page checksums.
 
 Tokens are one Parquet row a document, without end-of-text; windows are one flat stream a split, documents
-separated by end-of-text, with an index of where each begins.  The streams are ``.npy`` files: memory-mapped,
-typed, and refused by NumPy if they hold anything but numbers.
+separated by end-of-text, with an index of where each begins.  The streams are ``.npy`` files:
+memory-mapped, typed, and refused by NumPy if they hold anything but numbers.
 
-A Parquet file's bytes depend on the version of pyarrow that wrote it.  The content hash of a token directory is
-therefore taken over its rows; the file hashes in the manifest catch damage.
+A Parquet file's bytes depend on the version of pyarrow that wrote it.  The content hash of a token
+directory is therefore taken over its rows; the file hashes in the manifest catch damage.
 """
 
 import dataclasses
@@ -157,4 +157,6 @@ def _check_ids(path: Path, table: pa.Table, n_vocab: int) -> None:
     for group, chunk in enumerate(table["ids"].chunks):
         values = chunk.values.to_numpy()
         if len(values) and int(values.max()) >= n_vocab:
-            raise DataError(f"{path}, row group {group}, column ids: expected ids below {n_vocab}, found {values.max()}")
+            raise DataError(
+                f"{path}, row group {group}, column ids: expected ids below {n_vocab}, found {values.max()}"
+            )

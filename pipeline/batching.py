@@ -1,8 +1,8 @@
 """Batches of rows of similar length, in a shuffled order that is a pure function of the step.
 
-Rows are sorted by length once and cut into batches; a keyed permutation (`gptcore.data.permute`) shuffles the
-batches anew in each epoch.  Little of a batch is padding, nothing has to be saved to resume.  The price: the same rows
-meet in every epoch.
+Rows are sorted by length once and cut into batches; a keyed permutation (`gptcore.data.permute`) shuffles
+the batches anew in each epoch.  Little of a batch is padding, nothing has to be saved to resume.  The
+price: the same rows meet in every epoch.
 """
 
 from collections.abc import Iterator, Sequence

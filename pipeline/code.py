@@ -4,8 +4,8 @@ Read from the source with ``ast``, so imports inside functions count and nothing
 rest on it: the code dependencies in dvc.yaml (a test compares them) and the fingerprint under which a
 training run may be resumed (other code, other run).  It takes some 20 ms.
 
-``NO_BYTES`` names the files that can't change what a stage writes, each with its reason; they are left
-out so that an edit to them reruns nothing.
+``NO_BYTES`` names the files that can't change what a stage writes, each with its reason; they are left out
+so that an edit to them reruns nothing.
 """
 
 import ast

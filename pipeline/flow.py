@@ -133,6 +133,7 @@ def pipeline(targets: list[str] | None = None, force: bool = False) -> State:
         except GPTCoreError as error:
             record.fail(str(error))
             return Failed(message=str(error), data=error.exit_code)
+        _insist_on_server()  # a server that hung meanwhile would hold the rest up for minutes
         with suppress(Exception):  # the table is for the page; the states are what counts
             create_table_artifact(key="stages", table=table(states), description="What was done with each stage")
         if (state := verdict(states)).is_failed():
@@ -150,14 +151,18 @@ def run_flow(targets: Sequence[str] = (), force: bool = False) -> int:
     environment.quiet()
     with processes.interruptible():
         try:
-            if (server := PREFECT_API_URL.value()) and not ui.answers(server):
-                raise ConnectionError(f"no answer from {server}")
+            _insist_on_server()
             state = pipeline(list(targets), force, return_state=True)
         except Exception as error:  # stages end in states: an exception is Prefect's own trouble
             print(f"Prefect: {error!r}; going on without it", file=sys.stderr)
             return run_without_prefect(targets, force)
     print(state.message, file=sys.stderr if state.is_failed() else sys.stdout)
     return 0 if state.is_completed() else _result(state) or 1
+
+
+def _insist_on_server() -> None:
+    if (server := PREFECT_API_URL.value()) and not ui.answers(server):
+        raise ConnectionError(f"no answer from {server}")
 
 
 def _result(state: State) -> int:

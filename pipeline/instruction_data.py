@@ -47,7 +47,9 @@ def read_instructions(path: Path, split: str) -> list[Instruction]:
     entries = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     chosen = [entry for entry in entries if entry.split == split]
     if not chosen:
-        raise DataError(f"{path}: expected entries with split {split!r}, found none among {len(entries)} lines; add some")
+        raise DataError(
+            f"{path}: expected entries with split {split!r}, found none among {len(entries)} lines; add some"
+        )
     return chosen
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
-from pipeline.parity import TOLERANCE, Parity
+from pipeline.parity import Parity
 
 _TITLES = {
     "pretrain": "GPT-2 language model",
@@ -103,7 +103,8 @@ def model_card(
         summary=_summary(kind, config, parameters, facts.get("labels", [])),
         model=_table(("property", "value"), _model_rows(config, parameters)),
         data=_data(facts.get("sources", {}), inputs),
-        training=_table(("parameter", "value"), _flat({k: v for k, v in facts.items() if k not in _OWN_PLACE})),
+        training=_table(("parameter", "value"), _flat({k: v for k, v in facts.items() if k not in _OWN_PLACE}))
+        or "The manifest of the checkpoint records no parameters.",
         results=_table(("metric", "value"), _flat(facts.get("metrics", {})))
         or "The manifest of the checkpoint records no metrics.",
         own_command=_OWN_COMMANDS[kind],
@@ -168,11 +169,13 @@ def _named(sources: Any) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _parity(parity: Parity) -> str:
     choices = (
-        f"greedy texts of {parity.new_tokens} new tokens agree" if parity.new_tokens else "all labels agree, in a padded batch too"
+        f"greedy texts of {parity.new_tokens} new tokens agree"
+        if parity.new_tokens
+        else "all labels agree, in a padded batch too"
     )
     return (
         f"Loaded by `transformers` in float32 and compared with the model that was exported, on {parity.texts} texts "
-        f"({parity.tokens:,} tokens): largest difference of a logit {parity.bound} (refused above {TOLERANCE:g}); "
+        f"({parity.tokens:,} tokens): largest logit difference {parity.bound} (refused above {parity.tolerance:g}); "
         f"token ids agree; {choices}. The numbers are in `parity.json`."
     )
 
@@ -192,7 +195,7 @@ def _limitations(kind: str, config: GPTConfig) -> str:
             f"Texts are cut after {config.context_length:,} tokens; `truncation=True` does the same in `transformers`.",
         ],
         "finetune_instruct": [
-            "It knows the kinds of tasks it was tuned on and single turns; other requests get an answer of the same form."
+            "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."
         ],
     }
     return "\n".join(f"- {line}" for line in [*own.get(kind, []), *common])

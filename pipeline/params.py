@@ -1,9 +1,9 @@
 """``params.yaml`` as checked dataclasses: every error at once, before any work.
 
 The file has one section per dataclass.  A stage's own section has the stage's name and fills its parameter
-``cfg``; a section that several stages share (``model``) fills the parameter of that name.  The dataclasses live with the
-code that uses them; this module asks the stages' signatures which there are, so no list of sections exists
-twice.
+``cfg``; a section that several stages share (``model``) fills the parameter of that name.  The dataclasses
+live with the code that uses them; this module asks the stages' signatures which there are, so no list of
+sections exists twice.
 
 pydantic parses strictly (no "3" for 3, no unknown keys); a dataclass's own ``__post_init__`` adds the
 ranges.  The YAML reader is DVC's (YAML 1.2: ``1e-3`` is a number), so that both see the same values.
@@ -66,9 +66,7 @@ def check_all(path: Path = PARAMS_FILE) -> None:
     sections: dict[str, type] = {}
     for stage in STAGES:
         sections |= stage_sections(stage)
-    problems = [
-        f"{name}: unknown section; expected {', '.join(sections)}" for name in document if name not in sections
-    ]
+    problems = [f"{name}: unknown section; expected {', '.join(sections)}" for name in document if name not in sections]
     problems += _fill(document, sections, path)[0]
     if problems:
         raise ParameterError(_message(path, problems))
@@ -90,7 +88,9 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
 def _dataclass_parameters(stage: str) -> dict[str, type]:
     function = stage_function(stage)
     hints = typing.get_type_hints(function)
-    return {name: hints[name] for name in inspect.signature(function).parameters if dataclasses.is_dataclass(hints[name])}
+    return {
+        name: hints[name] for name in inspect.signature(function).parameters if dataclasses.is_dataclass(hints[name])
+    }
 
 
 def _fill(document: dict[str, Any], sections: Mapping[str, type], path: Path) -> tuple[list[str], dict[str, Any]]:

@@ -6,14 +6,14 @@ that every position and most rows of the embedding take part.  For a model of 5M
 costs half a second; importing `transformers` costs four.
 
 A difference in logits is reported as the power of ten that bounds it: the last digits of a float32 sum
-are not a property of the model.  Two greedy texts may part where our two best logits are closer than
-the tolerance: there the maximum is a matter of rounding, on any two machines.
+are not a property of the model.  The tolerance is 1e-4, and where logits exceed 10 a hundred-thousandth of the
+largest: float32 has seven digits, and GPT-2's logits exceed 100.  Two greedy texts may part where our two
+best logits are closer than that: there the maximum is a matter of rounding, on any two machines.
 
 Rejected: comparing files or weights.  Equal weights under another activation or padding rule are another model.
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +31,9 @@ from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4
-"""Largest |logit difference| between two float32 implementations that counts as the same function."""
+"""Largest |logit difference| between two float32 implementations that counts as the same function …"""
+RELATIVE_TOLERANCE = 1e-5
+"""… and where logits are large, as a part of the largest |logit|."""
 _FLOOR = 1e-6  # below this the difference is rounding of the last bit, and its power of ten is chance
 _PROMPT_TOKENS = 8  # of each text, before its greedy continuation
 
@@ -42,9 +44,13 @@ _TEXTS = (
     "def f(x):\n    return {x: [x ** 2, 'x']}  # indented\n\n\n\tTabs and   runs of   spaces   ",
     "Füße, naïveté, Škoda, ελληνικά, русский, 日本語, עברית, हिन्दी",
     "Emoji 🙂👩‍👩‍👧‍👦🇪🇺, combining e\u0301 a\u0308, zero\u200bwidth, no\u00a0break, \ufeff mark",
-    "### Instruction:\nReverse the word.\n### Input:\nstone\n### Response:\n",
+    "### Instruction: Reverse the word.\n### Input: stone\n### Response:",
     "a",
 )
+
+
+Numbers = tuple[float, float]
+"""Largest |logit difference| and largest |logit|."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Parity:
     texts: int
     tokens: int
     max_logit_difference: float
+    max_logit: float
+    """Largest |logit| of ours."""
     token_ids_equal: bool
     choices_equal: bool
     """Greedy texts of a language model, or labels of a classifier, agree."""
@@ -61,18 +69,23 @@ class Parity:
     """Length of the greedy texts; 0 for a classifier."""
 
     @property
+    def tolerance(self) -> float:
+        """What the difference may be, to one digit."""
+        return float(f"{_tolerance(self.max_logit):.0e}")
+
+    @property
     def bound(self) -> str:
-        """The power of ten that bounds the difference, as ``"< 1e-05"``."""
+        """The power of ten that bounds the difference, as ``"< 1e-5"``."""
         if not math.isfinite(self.max_logit_difference):
             return "not finite"
         exponent = math.floor(math.log10(max(self.max_logit_difference, _FLOOR / 10))) + 1
-        return f"< {10.0**exponent:.0e}"
+        return f"< 1e{exponent}"
 
     def problems(self) -> list[str]:
         """Every way in which the two sides differ; empty if they agree."""
         found = []
-        if not self.max_logit_difference <= TOLERANCE:  # also true for NaN
-            found.append(f"logits differ by {self.max_logit_difference:.3g}, expected at most {TOLERANCE:g}")
+        if not self.max_logit_difference <= self.tolerance:  # also true for NaN
+            found.append(f"logits differ by {self.max_logit_difference:.3g}, expected at most {self.tolerance:g}")
         if not self.token_ids_equal:
             found.append("token ids differ")
         if not self.choices_equal:
@@ -83,68 +96,64 @@ class Parity:
 def compare(directory: Path, model: GPT | Classifier, tokenizer: Tokenizer, texts: int, new_tokens: int) -> Parity:
     """What `transformers` makes of ``directory`` against ``model`` and ``tokenizer`` on ``texts`` texts."""
     sample = sample_texts(tokenizer, texts, _context(model))
-    with offline_transformers() as transformers, torch.inference_mode():
+    with silent_transformers() as transformers, torch.inference_mode():
         their_tokenizer = _load(transformers.AutoTokenizer, directory)
         rows = [tokenizer.encode(text) for text in sample]
         same_ids = [row == ids for row, ids in zip(rows, their_tokenizer(sample)["input_ids"], strict=True)]
         rows = [row[: _context(model)] for row in rows]
         if isinstance(model, Classifier):
             theirs = _load(transformers.AutoModelForSequenceClassification, directory, dtype=torch.float32).eval()
-            difference, agree = _compare_classifiers(model, theirs, rows)
+            numbers, agree = _compare_classifiers(model, theirs, rows)
             new_tokens = 0
         else:
             theirs = _load(transformers.AutoModelForCausalLM, directory, dtype=torch.float32).eval()
-            difference = _worst(_difference(model(ids), theirs(ids).logits) for ids in map(_as_batch, rows))
+            numbers = _worst(_numbers(model(ids), theirs(ids).logits) for ids in map(_as_batch, rows))
             new_tokens = min(new_tokens, _context(model) - 1)
             agree = _compare_greedy(model, theirs, tokenizer.eot, rows, new_tokens)
-    return Parity(len(sample), sum(map(len, rows)), difference, all(same_ids), agree, new_tokens)
+    return Parity(len(sample), sum(map(len, rows)), *numbers, all(same_ids), agree, new_tokens)
 
 
 def sample_texts(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
-    """The first ``count`` of: fixed texts of many kinds, then random tokens, about ``length`` each."""
+    """``count`` texts: a fixed one, one of ``length`` random tokens, and so on; random ones only after the last."""
     generator = np.random.default_rng(0)
-    random = (tokenizer.decode(generator.integers(tokenizer.eot, size=length)) for _ in range(count))
-    return [*_TEXTS, *random][:count]
+    random = [tokenizer.decode(generator.integers(tokenizer.eot, size=length)) for _ in range(count)]
+    alternating = [text for pair in zip(_TEXTS, random, strict=False) for text in pair]
+    return (alternating + random[len(_TEXTS) :])[:count]
 
 
 @contextmanager
-def offline_transformers() -> Iterator[Any]:
-    """The module `transformers`, looking nothing up online and drawing no progress bars."""
-    before = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
-    os.environ.update(dict.fromkeys(before, "1"))
-    try:
-        import transformers
-        from transformers.utils import logging
+def silent_transformers() -> Iterator[Any]:
+    """The module `transformers`, drawing no progress bars and warning of nothing."""
+    import transformers
+    from transformers.utils import logging
 
-        bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        try:
-            yield transformers
-        finally:
-            logging.set_verbosity(level)
-            if bars:
-                logging.enable_progress_bar()
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield transformers
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _load(factory: Any, directory: Path, **options: Any) -> Any:
+    """What ``factory`` makes of ``directory``, asking no hub for anything."""
     try:
         return factory.from_pretrained(str(directory), local_files_only=True, **options)
     except Exception as error:  # its own errors are of many kinds and only one matters: it can't be read
-        raise DataError(f"{directory}: transformers can't load what was exported: {error}") from error
+        raise DataError(f"{directory}: transformers can't load it: {error}") from error
 
 
-def _compare_classifiers(ours: Classifier, theirs: Any, rows: list[list[int]]) -> tuple[float, bool]:
+def _compare_classifiers(ours: Classifier, theirs: Any, rows: list[list[int]]) -> tuple[Numbers, bool]:
     """Each text alone, then all of them as one batch padded on the right."""
     batches = [*map(_as_batch, rows), pad(rows, ours.pad_id)]
     our_logits = torch.cat([ours(ids) for ids in batches])  # (2 * texts, labels)
     their_logits = torch.cat([theirs(ids, attention_mask=(ids != ours.pad_id).long()).logits for ids in batches])
     labels = [label for _, label in sorted(theirs.config.id2label.items())]
     agree = labels == ours.labels and _among_best(our_logits, their_logits.argmax(dim=-1))
-    return _difference(our_logits, their_logits), agree
+    return _numbers(our_logits, their_logits), agree
 
 
 def _compare_greedy(ours: GPT, theirs: Any, eot: int, rows: list[list[int]], new_tokens: int) -> bool:
@@ -172,16 +181,22 @@ def _same_greedy(model: GPT, ours: Tensor, theirs: Tensor) -> bool:
 def _among_best(logits: Tensor, choice: Tensor) -> bool:
     """Whether each row's ``choice`` (B) has the highest of ``logits`` (B, N), up to the tolerance."""
     chosen = logits.gather(-1, choice[:, None])[:, 0]
-    return bool((chosen >= logits.max(dim=-1).values - TOLERANCE).all())
+    return bool((chosen >= logits.max(dim=-1).values - _tolerance(float(logits.abs().max()))).all())
 
 
-def _difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max()) if a.shape == b.shape else math.inf
+def _tolerance(max_logit: float) -> float:
+    return max(TOLERANCE, RELATIVE_TOLERANCE * max_logit) if math.isfinite(max_logit) else TOLERANCE
 
 
-def _worst(differences: Iterable[float]) -> float:
-    """Their maximum; not a number if one of them isn't."""
-    return torch.tensor(list(differences)).max().item()
+def _numbers(ours: Tensor, theirs: Tensor) -> Numbers:
+    difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else math.inf
+    return difference, float(ours.abs().max())
+
+
+def _worst(numbers: Iterable[Numbers]) -> Numbers:
+    """The maximum of each; not a number if one of them isn't."""
+    difference, largest = torch.tensor(list(numbers), dtype=torch.float64).max(dim=0).values.tolist()
+    return difference, largest
 
 
 def _as_batch(row: list[int]) -> Tensor:

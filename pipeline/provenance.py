@@ -1,7 +1,8 @@
 """How an artifact came to be: everything that must not be inside it.
 
-An artifact's manifest holds only what determines its bytes.  When, where, how fast, by which commit and on which
-machine it was made goes to ``data/.provenance/<stage>.json``, which git and DVC ignore, and to MLflow's tags.
+An artifact's manifest holds only what determines its bytes.  When, where, how fast, by which commit and on
+which machine it was made goes to ``data/.provenance/<stage>.json``, which git and DVC ignore, and to
+MLflow's tags.
 
 The *fingerprint* of a run is the hash of all that decides its result: parameters, content of the inputs,
 code, and the versions that can change numbers.  A killed training resumes only under its own fingerprint.

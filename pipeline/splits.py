@@ -1,8 +1,9 @@
 """Train, validation and test: which document goes where.
 
-With many documents each goes by the hash of its text, so that its place never changes when others are added, and equal texts can't
-be on both sides.  With few (a single ``.txt`` must just work) each is cut into contiguous blocks: the head trains, the
-tail is held out.  The vocabulary is trained on the same training text.
+With many documents each goes by the hash of its text, so that its place never changes when others are
+added, and equal texts can't be on both sides.  With few (a single ``.txt`` must just work) each is cut
+into contiguous blocks: the head trains, the tail is held out.  The vocabulary is trained on the same
+training text.
 """
 
 import hashlib

@@ -20,6 +20,7 @@ Rejected: SQLite for the spool (its locks would couple writer and reader again),
 (pids are reused), a byte-range lock (lost when any descriptor of the file is closed).
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -62,7 +63,9 @@ class SpoolWriter:
     def append(self, kind: str, **facts: Any) -> None:
         """Add one line; whole lines only, so that a reader never waits for the rest of one."""
         line = json.dumps({"event": kind, "time_ms": now_ms(), **facts}, ensure_ascii=False, default=str)
-        os.write(self._descriptor, line.encode("utf-8") + b"\n")
+        content = line.encode("utf-8") + b"\n"
+        if os.write(self._descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, f"{self.path}: the disk is full")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Add the values of one step, less those that are there from before the run was killed."""

@@ -89,7 +89,11 @@ class SpoolTracker:
         self._write(lambda spool: spool.metrics(metrics, step))
 
     def artifact(self, path: Path, name: str) -> None:
-        self._write(lambda spool: spool.artifact(path, name))
+        if self._spool is not None:
+            try:
+                self._spool.artifact(path, name)
+            except OSError as error:
+                print(f"tracking: {name} is left out of the record: {error}", file=sys.stderr)
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """The stage's returned metrics, the same as in its metrics file."""
@@ -110,7 +114,7 @@ class SpoolTracker:
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             self._spool = None
             print(f"tracking: this run's record ends here: {error}", file=sys.stderr)
 
@@ -225,12 +229,16 @@ def _git(*arguments: str) -> str:
 
 def _start_feeder() -> None:
     """Start a feeder unless one is at work; it outlives the stage and holds none of its files."""
-    with spool.locked(feeder.lock_of(spool_directory()), wait=False) as idle:
-        pass
-    if not idle:
-        return
+    with suppress(OSError):
+        with spool.locked(feeder.lock_of(spool_directory()), wait=False) as idle:
+            pass
+        if idle:
+            _spawn_feeder()
+
+
+def _spawn_feeder() -> None:
     surroundings = {**os.environ, "PYTHONPATH": environment.module_path(), "DVC_ROOT": str(environment.root())}
-    with suppress(OSError), open(spool_directory() / "feeder.log", "wb") as log:
+    with open(spool_directory() / "feeder.log", "wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracking"],
             cwd=environment.root(),

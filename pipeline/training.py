@@ -1,14 +1,14 @@
 """One training under a stage: resumed where it was killed, evaluated, saved, recorded.
 
 DVC deletes a stage's outs before it runs the stage again, so the training states live outside them, in
-``data/.scratch/<stage>/<fingerprint>/step-…``.  The fingerprint covers the parameters, the content of the inputs, the code,
-the library versions and the machine class: a state is only ever continued by a run that would have
-reached it itself, bit for bit.  A lock on the directory keeps a second process out, such as the orphan of a
-killed orchestrator.
+``data/.scratch/<stage>/<fingerprint>/step-…``.  The fingerprint covers the parameters, the content of the
+inputs, the code, the library versions and the machine class: a state is only ever continued by a run that
+would have reached it itself, bit for bit.  A lock on the directory keeps a second process out, such as the
+orphan of a killed orchestrator.
 
-SIGINT and SIGTERM end the run after the current step with a saved state.  The last state stays until another
-configuration of the stage has finished, so that a crash between the stage's end and DVC's commit costs no
-training.
+SIGINT and SIGTERM end the run after the current step with a saved state.  The last state stays until
+another configuration of the stage has finished, so that a crash between the stage's end and DVC's commit
+costs no training.
 """
 
 import csv
@@ -101,9 +101,7 @@ def run(
             print(f"{stage}: going on from step {start} of {config.max_steps}", flush=True)
         clock = _Clock(start)
         with progress(stage, config.max_steps, start) as bar:
-            steps = train(
-                model, batches_from(start), config, loss=loss, optimizers=optimizers, start_step=start
-            )
+            steps = train(model, batches_from(start), config, loss=loss, optimizers=optimizers, start_step=start)
             for step in steps:
                 row = _row(step)
                 last = step.index == config.max_steps

@@ -83,8 +83,8 @@ class DownloadConfig:
     """Name (also the directory in ``data/raw``) → where it comes from and what it is."""
     foundation: str = ""
     """``hf://OWNER/NAME@REVISION`` of a model in GPT-2 layout, for ``data/raw/foundation``; empty: none."""
-    foundation_sha256: dict[str, str] = field(default_factory=dict)
-    """File name → sha256, for files of the foundation to pin."""
+    foundation_sha256: str = ""
+    """Of the foundation's ``model.safetensors``, to pin it; empty: what the hub itself declares is checked."""
     use_own: bool = False
     """Train on the text in ``data/own`` instead of the sources with role ``corpus``."""
 
@@ -106,7 +106,7 @@ class DownloadConfig:
         if self.foundation and (problem := hub.problem_with_model(self.foundation)):
             yield f"foundation: {problem}"
         if self.foundation_sha256 and not self.foundation:
-            yield "foundation_sha256: pins files of a foundation, but foundation is empty"
+            yield "foundation_sha256: pins the weights of a foundation, but foundation is empty"
 
 
 def download(own: Path, out: Path, cfg: DownloadConfig) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _unused(own: Path) -> list[Collected]:
 
 def _foundation(cfg: DownloadConfig, cache: Path, draft: Path) -> Collected:
     """The foundation keeps the manifest that it has in the cache, so its directory can be checked alone."""
-    model = hub.fetch_model(cfg.foundation, cache, cfg.foundation_sha256)
+    model = hub.fetch_model(cfg.foundation, cache, {"model.safetensors": pin} if (pin := cfg.foundation_sha256) else {})
     files = tuple(_copy(path, draft, f"{FOUNDATION}/{path.name}") for path in sorted(model.iterdir()))
     licence = "see the model's page on its hub"
     return Source(FOUNDATION, "foundation", Layout("huggingface"), "", cfg.foundation, licence, files), {}

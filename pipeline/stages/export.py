@@ -3,8 +3,8 @@
 Our checkpoints are in Hugging Face's layout already.  The export adds what other programs look for:
 ``tokenizer.json``, a padding side, the longest input, ``generation_config.json`` with a length that fits
 the context, the prompt form of an instruction model as a chat template, ``README.md``.  Then
-`transformers` reads the draft and must compute what our model computes (`parity.py`); what differs by more than
-1e-4 is refused and nothing is written.
+`transformers` reads the draft and must compute what our model computes (`parity.py`); what differs is refused
+and nothing is written.
 
 The weights are written again from the loaded model instead of being copied: what leaves this project has passed
 every check of the loader.
@@ -20,13 +20,13 @@ from typing import Any
 
 from gptcore.artifact import Manifest, commit, write_atomically, write_json
 from gptcore.errors import DataError
-from gptcore.finetune import PROMPT, PROMPT_INPUT, PROMPT_RESPONSE, Classifier
+from gptcore.finetune import PROMPT, PROMPT_INPUT, PROMPT_RESPONSE, RESPONSE, Classifier
 from gptcore.gpt2 import load_classifier, load_gpt2, read_config, save_gpt2
 from gptcore.model import GPT
 from gptcore.tokenizer import END_OF_TEXT, Tokenizer
 from pipeline.artifacts import checkpoint_facts
 from pipeline.model_card import model_card
-from pipeline.parity import TOLERANCE, Parity, compare
+from pipeline.parity import Parity, compare
 
 KIND = "export"
 
@@ -36,7 +36,7 @@ class ExportConfig:
     """How much the proof compares."""
 
     parity_texts: int = 16
-    """Texts; the first are fixed ones of many kinds, the others random tokens as long as the context."""
+    """Texts: by turns one of a fixed list of many kinds, and random tokens as long as the context."""
     parity_tokens: int = 32
     """New tokens of each greedy continuation."""
 
@@ -61,29 +61,25 @@ def export(checkpoint: Path, out: Path, cfg: ExportConfig) -> dict[str, Any]:
         _add_tokenizer_files(draft, model, chat)
         if isinstance(model, GPT):
             _add_generation_config(draft, model, tokenizer, chat=chat)
-        parity = prove(draft, model, tokenizer, cfg)
+        parity = prove(draft, model, tokenizer, cfg, checkpoint)
         _add_card(draft, manifest, model, parity)
         size = sum(path.stat().st_size for path in draft.iterdir())
     return _statement(parity) | {"parameters": _parameters(model), "bytes": size}
 
 
-def prove(directory: Path, model: GPT | Classifier, tokenizer: Tokenizer, cfg: ExportConfig) -> Parity:
+def prove(
+    directory: Path, model: GPT | Classifier, tokenizer: Tokenizer, cfg: ExportConfig, checkpoint: Path
+) -> Parity:
     """Write ``parity.json`` into ``directory``; raises ``DataError`` if `transformers` computes another function."""
     parity = compare(directory, model, tokenizer, cfg.parity_texts, cfg.parity_tokens)
     if problems := parity.problems():
-        raise DataError(f"{directory}: not exported, because under transformers {'; '.join(problems)}")
-    write_json(
-        directory / "parity.json",
-        {
-            "against": "transformers",
-            "dtype": "float32",
-            "texts": parity.texts,
-            "tokens": parity.tokens,
-            "new_tokens": parity.new_tokens,
-            "tolerance": TOLERANCE,
-            **_statement(parity),
-        },
-    )
+        raise DataError(
+            f"{checkpoint}: not exported, because under transformers {'; '.join(problems)}; check that the installed "
+            "versions are those of requirements.lock"
+        )
+    counts = {"texts": parity.texts, "tokens": parity.tokens, "new_tokens": parity.new_tokens}
+    setting = {"against": "transformers", "dtype": "float32", "tolerance": parity.tolerance}
+    write_json(directory / "parity.json", setting | counts | _statement(parity))
     return parity
 
 
@@ -136,10 +132,11 @@ def _chat_template() -> str:
     """The prompt form as a Jinja template; a user's message may have an ``input`` beside its ``content``."""
     instruction = PROMPT.format(instruction="{{ message.content }}")
     given = PROMPT_INPUT.format(input="{{ message.input }}")
+    response = RESPONSE.format(output="{{ message.content }}")
     return (
         "{% for message in messages %}{% if message.role == 'user' %}"
         f"{instruction}{{% if message.input %}}{given}{{% endif %}}"
-        f"{{% else %}}{PROMPT_RESPONSE}{{{{ message.content }}}}{END_OF_TEXT}{{% endif %}}{{% endfor %}}"
+        f"{{% else %}}{PROMPT_RESPONSE}{response}{END_OF_TEXT}{{% endif %}}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{PROMPT_RESPONSE}{{% endif %}}"
     )
 

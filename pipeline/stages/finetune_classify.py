@@ -1,12 +1,13 @@
 """The foundation, taught to label texts: Reuters-21578 R8 with its published split.
 
 Reads ``data/checkpoints/load_gpt2`` and the labelled sources; writes a checkpoint in the layout of
-``GPT2ForSequenceClassification`` (last token, linear head without bias), the curve, and the test documents' actual and
-predicted labels.  A share of the training documents, chosen by hash, is kept for validation; the test split is looked at once,
-at the end.  Batches hold documents of similar length, so that little is padding.
+``GPT2ForSequenceClassification`` (last token, linear head without bias), the curve, and the test
+documents' actual and predicted labels.  A share of the training documents, chosen by hash, is kept for
+validation; the test split is looked at once, at the end.  Batches hold documents of similar length, so
+that little is padding.
 
-The baseline beside it is TF-IDF with a linear support-vector machine on the same documents, which is hard to
-beat on this task.
+The baseline beside it is TF-IDF with a linear support-vector machine on the same documents, which is hard
+to beat on this task.
 """
 
 import csv
@@ -27,7 +28,7 @@ from gptcore.gpt2 import load_gpt2, save_gpt2
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
 from pipeline import training
-from pipeline.artifacts import CHECKPOINT, checkpoint_facts, as_plain
+from pipeline.artifacts import CHECKPOINT, as_plain, checkpoint_facts
 from pipeline.baselines import tfidf_linear
 from pipeline.batching import LengthBatches
 from pipeline.corpus import LabelledDocument, read_labelled, read_labels
@@ -98,9 +99,7 @@ def finetune_classify(
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
         loss=classification_loss,
-        evaluate=lambda: {
-            "val_accuracy": accuracy(_predict(model, encoded["val"], cfg)[0], [d.label for d in val])
-        },
+        evaluate=lambda: {"val_accuracy": accuracy(_predict(model, encoded["val"], cfg)[0], [d.label for d in val])},
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
     )

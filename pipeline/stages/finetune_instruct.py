@@ -1,9 +1,10 @@
 """The foundation, taught to follow instructions: loss on the response only.
 
-Reads ``data/checkpoints/load_gpt2`` and ``data/instructions.jsonl``; writes a checkpoint, the curve and the test answers.  Every
-test instruction is answered greedily by the tuned model and by the untuned one, and beside them stands the answer of the most
-similar training instruction (TF-IDF): what looking up can do.  Exact match and chrF (Popović, 2015) are
-given per task kind; where the model loses, the table shows it.
+Reads ``data/checkpoints/load_gpt2`` and ``data/instructions.jsonl``; writes a checkpoint, the curve and
+the test answers.  Every test instruction is answered greedily by the tuned model and by the untuned one,
+and beside them stands the answer of the most similar training instruction (TF-IDF): what looking up can
+do.  Exact match and chrF (Popović, 2015) are given per task kind; where the model loses, the table shows
+it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
 from pipeline import training
-from pipeline.artifacts import CHECKPOINT, checkpoint_facts, as_plain
+from pipeline.artifacts import CHECKPOINT, as_plain, checkpoint_facts
 from pipeline.baselines import chrf, nearest_answers
 from pipeline.batching import LengthBatches
 from pipeline.instruction_data import Instruction, read_instructions
@@ -95,7 +96,9 @@ def finetune_instruct(
         save_gpt2(model, draft, encoder)
         write_json(draft / "answers.json", _answers(test, tuned))
     return {
-        "response_nats_per_token": round(_mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype), 4),
+        "response_nats_per_token": round(
+            _mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype), 4
+        ),
         "val_loss": round(trained.last("val_loss"), 6),
         "train_loss": round(trained.mean_loss(), 6),
         "test_entries": len(test),
@@ -166,7 +169,9 @@ def _scores(test: Sequence[Instruction], answers: dict[str, list[str]]) -> dict[
             prefix = "" if name == "tuned" else f"{name}_"
             row |= {prefix + key: value for key, value in _score([given[i] for i in of_kind], expected).items()}
         kinds[kind] = row
-    above = sum(row["exact_match"] > max(row["nearest_exact_match"], row["untuned_exact_match"]) for row in kinds.values())
+    above = sum(
+        row["exact_match"] > max(row["nearest_exact_match"], row["untuned_exact_match"]) for row in kinds.values()
+    )
     return {
         **overall["tuned"],
         "untuned": overall["untuned"],

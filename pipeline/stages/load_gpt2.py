@@ -1,9 +1,9 @@
 """Any model directory in Hugging Face GPT-2 layout → the foundation that fine-tuning starts from.
 
-``load_gpt2.source`` names the directory: by default our own pretrained checkpoint, which is in that layout, so the
-same code runs every time; in the profile ``gpt2-124m`` the published weights.  Names, shapes, number formats and
-finiteness are checked, and the loaded model is compared with what `transformers` makes of the same
-directory: logits and greedy text.
+``load_gpt2.source`` names the directory: by default our own pretrained checkpoint, which is in that
+layout, so the same code runs every time; in the profile ``gpt2-124m`` the published weights.  Names,
+shapes, number formats and finiteness are checked, and the loaded model is compared with what
+`transformers` makes of the same directory: logits and greedy text.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Windows → a GPT trained from scratch.
 
-Reads ``data/windows`` and ``data/tokenizer``; writes ``data/checkpoints/pretrain`` in Hugging Face GPT-2 layout with the
-tokenizer beside the weights, and the loss curve.  The same windows, parameters, versions and machine class give the same bytes,
-however often the run was killed on the way.
+Reads ``data/windows`` and ``data/tokenizer``; writes ``data/checkpoints/pretrain`` in Hugging Face GPT-2
+layout with the tokenizer beside the weights, and the loss curve.  The same windows, parameters, versions
+and machine class give the same bytes, however often the run was killed on the way.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig, language_loss
 from pipeline import training
-from pipeline.artifacts import CHECKPOINT, WINDOWS, open_stream, as_plain
+from pipeline.artifacts import CHECKPOINT, WINDOWS, as_plain, open_stream
 from pipeline.tracking import Tracker
 
 

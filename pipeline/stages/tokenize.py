@@ -1,8 +1,8 @@
 """Raw documents → token ids in Parquet, one row a document, a file a split.
 
-Each row says where its text lies in the raw file (bytes from … to) and the text's sha256, so any token can be
-traced back.  Ids exclude end-of-text, which ``windows`` inserts.  Exact duplicates are left out and counted.
-Encoding runs at some 8–20 MB/s on one core.
+Each row says where its text lies in the raw file (bytes from … to) and the text's sha256, so any token can
+be traced back.  Ids exclude end-of-text, which ``windows`` inserts.  Exact duplicates are left out and
+counted. Encoding runs at some 8–20 MB/s on one core.
 """
 
 from pathlib import Path

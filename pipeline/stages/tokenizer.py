@@ -1,8 +1,8 @@
 """The vocabulary: GPT-2's own, or a byte-level BPE trained on the corpus.
 
-Reads ``data/raw``, writes ``data/tokenizer`` as ``vocab.json`` and ``merges.txt``.  An own vocabulary sees the training
-split only.  For a small corpus it pays: with 4,096 ids instead of 50,257 most parameters of a small
-model move from a table of rare words into its layers (docs/defaults.md has the comparison).
+Reads ``data/raw``, writes ``data/tokenizer`` as ``vocab.json`` and ``merges.txt``.  An own vocabulary sees
+the training split only.  For a small corpus it pays: with 4,096 ids instead of 50,257 most parameters of a
+small model move from a table of rare words into its layers (docs/defaults.md has the comparison).
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ def tokenizer(raw: Path, out: Path, cfg: TokenizerConfig, split: SplitConfig) ->
     else:
         made = Tokenizer.train(training_texts, cfg.vocab_size)
     inputs = {"raw": read_manifest(raw).content_hash}
-    with commit(out, kind="tokenizer", config={**as_plain(cfg), "fingerprint": made.fingerprint}, inputs=inputs) as draft:
+    with commit(
+        out, kind="tokenizer", config={**as_plain(cfg), "fingerprint": made.fingerprint}, inputs=inputs
+    ) as draft:
         made.save(draft)
     held_out = "".join(document.text for document in parts["val"])
     return {

@@ -1,7 +1,7 @@
 """Token rows → one memory-mappable stream a split, cut into windows of a context and a stride.
 
-A window is ``context_length`` tokens and the same shifted by one; windows start every ``stride`` tokens.  The
-windows themselves are not written: with the stream, the context and the stride each is a slice.
+A window is ``context_length`` tokens and the same shifted by one; windows start every ``stride`` tokens.
+The windows themselves are not written: with the stream, the context and the stride each is a slice.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any
 from gptcore.artifact import commit, read_manifest
 from gptcore.data import WindowDataset
 from gptcore.errors import DataError
-from pipeline.artifacts import SPLITS, WINDOWS, open_stream, read_tokens, write_stream, as_plain
+from pipeline.artifacts import SPLITS, WINDOWS, as_plain, open_stream, read_tokens, write_stream
 
 
 @dataclass(frozen=True)

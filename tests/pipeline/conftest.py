@@ -168,7 +168,7 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(name="wait_for")
+@pytest.fixture(name="wait_for", scope="session")
 def wait_for_fixture() -> Any:
     return wait_for
 

@@ -212,8 +212,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 def test_a_foundation_comes_along_and_can_be_checked_alone(project: Path, hub: HubServer) -> None:
-    pins = {"model.safetensors": hashlib.sha256((project / "tiny" / "model.safetensors").read_bytes()).hexdigest()}
-    metrics = run(project, foundation="hf://owner/tiny@main", foundation_sha256=pins)
+    pin = hashlib.sha256((project / "tiny" / "model.safetensors").read_bytes()).hexdigest()
+    metrics = run(project, foundation="hf://owner/tiny@main", foundation_sha256=pin)
     foundation = project / "data" / "raw" / "foundation"
     assert open_verified(foundation, "hub-model").config["repository"] == "owner/tiny"
     assert (foundation / "vocab.json").read_bytes() == (project / "tiny" / "vocab.json").read_bytes()
@@ -264,7 +264,7 @@ def test_a_bad_source_is_refused(tmp_path: Path, field: str, value: Any, complai
         ({"sources": {"../evil": parameters()["sources"]["tales"]}}, "expected letters, digits"),
         ({"sources": {"foundation": parameters()["sources"]["tales"]}}, "none of"),
         ({"foundation": "openai-community/gpt2"}, "foundation: expected hf://OWNER/NAME@REVISION"),
-        ({"foundation_sha256": {"config.json": "0" * 64}}, "but foundation is empty"),
+        ({"foundation_sha256": "0" * 64}, "but foundation is empty"),
     ],
 )
 def test_a_bad_section_is_refused(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:

@@ -1,0 +1,61 @@
+# Thin: every line is a command that you could type.  The environment is .venv, made from requirements.lock.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# stages find `python` on the PATH; what MLflow, Prefect and DVC would report home stays here
+ENV    := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+PROFILE ?=
+TARGETS ?=
+
+.PHONY: help repro flow test test-slow test-all bench ui report lint lock clean-venv
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
+
+repro: $(READY)  ## bring everything up to date (PROFILE=tiny|own|gpt2-124m, TARGETS="stage …")
+	@$(ENV) python -m pipeline repro $(if $(PROFILE),--profile $(PROFILE)) $(TARGETS)
+
+flow: $(READY)   ## the same as a Prefect flow
+	@$(ENV) python -m pipeline flow $(TARGETS)
+
+test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
+	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadgroup
+
+test-slow: $(READY) ## the other tests: full-size shapes, real servers, fault injection, a browser
+	@$(ENV) python -m pytest -m "slow or browser" -n 2 --dist loadgroup
+
+test-all: test test-slow ## every test
+
+bench: $(READY)  ## tokens/s of a training step on this machine
+	@$(ENV) python -m benchmarks
+
+ui: $(READY)     ## Prefect's and MLflow's pages on this machine
+	@$(ENV) python -m pipeline ui
+
+report: $(READY) ## data/report/index.html
+	@$(ENV) python -m pipeline report
+
+lint: $(READY)   ## ruff and mypy
+	@$(ENV) ruff check . && $(ENV) ruff format --check . && $(ENV) mypy
+
+# Exact versions of everything.  pip resolves nothing: the lock names it all.
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+lock:            ## refresh requirements.lock from pyproject.toml (then run the tests)
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet "torch==$$(sed -n 's/^torch==//p' numerics.lock)" "setuptools>=77"
+	$(VENV)-lock/bin/python -m pip install --quiet ".[pipeline,dev]"
+	{ echo "# Made by \`make lock\` on $$($(PYTHON) -c 'import platform as p; print("Python", p.python_version(), "on", p.system(), p.machine())'); tested there."; \
+	  $(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude gptcore | sed 's/+cpu$$//'; } > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean-venv:
+	rm -rf $(VENV)

@@ -1,0 +1,43 @@
+"""The configuration refuses nonsense when it is made, and the presets are the published sizes."""
+
+import dataclasses
+
+import pytest
+
+from gptcore.config import GPTConfig
+
+
+def test_every_wrong_field_is_named_at_once():
+    with pytest.raises(ValueError) as error:
+        GPTConfig(vocab_size=0, n_layer=-1, dropout=1.0, layer_norm_eps=0.0)
+    for part in ("vocab_size = 0", "n_layer = -1", "dropout = 1.0", "layer_norm_eps = 0.0"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, "2", None])
+@pytest.mark.parametrize("name", ["vocab_size", "context_length", "d_model", "n_layer", "n_head"])
+def test_a_size_is_a_whole_number_of_at_least_one(name: str, value: object):
+    with pytest.raises(ValueError, match=f"{name} = {value}: expected a whole number"):
+        GPTConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_width_is_a_multiple_of_heads():
+    with pytest.raises(ValueError, match="d_model = 100: expected a multiple of n_head = 12"):
+        GPTConfig(d_model=100)
+    assert GPTConfig(d_model=96).head_dim == 8
+
+
+def test_a_config_cannot_be_changed_afterwards():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GPTConfig().n_layer = 3  # type: ignore[misc]
+
+
+def test_a_preset_takes_changes_and_checks_them():
+    assert GPTConfig.preset("gpt2", context_length=256, dropout=0.1) == GPTConfig(context_length=256, dropout=0.1)
+    with pytest.raises(ValueError, match="n_head"):
+        GPTConfig.preset("gpt2-xl", n_head=24)
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'gpt3'.*gpt2, gpt2-medium, gpt2-large, gpt2-xl"):
+        GPTConfig.preset("gpt3")

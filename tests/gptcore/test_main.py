@@ -1,0 +1,215 @@
+"""The command line: each command once in a process of its own, the rest in this one."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from gptcore import __main__ as command_line
+from gptcore.finetune import Classifier, format_prompt
+from gptcore.generate import generate
+from gptcore.gpt2 import save_gpt2
+from gptcore.model import GPT
+from gptcore.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(make_gpt, tokenizer: Tokenizer) -> GPT:
+    return make_gpt(vocab_size=tokenizer.n_vocab, context_length=48)
+
+
+@pytest.fixture(scope="module")
+def directory(model: GPT, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    save_gpt2(model, directory, tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def classifier(make_gpt, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
+    model = Classifier(make_gpt(vocab_size=tokenizer.n_vocab), ["earn", "acq", "ship"], tokenizer.eot).eval()
+    torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
+    directory = tmp_path_factory.mktemp("classifier")
+    save_gpt2(model, directory, tokenizer)
+    return model, directory
+
+
+def continuation(model: GPT, tokenizer: Tokenizer, prompt: str, new: int, **options) -> str:
+    """What the library generates, up to the end of the text."""
+    ids = tokenizer.encode(prompt)
+    new_ids = generate(model, torch.tensor([ids]), new, stop=tokenizer.eot, **options)[0, len(ids) :].tolist()
+    return tokenizer.decode([i for i in new_ids if i != tokenizer.eot])
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("GPTCORE_THREADS", "1")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = command_line.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# --- in a process of its own -----------------------------------------------------------------------------
+
+
+def test_generate(run_python, model: GPT, tokenizer: Tokenizer, directory: Path, tmp_path: Path):
+    done = run_python("-m", "gptcore", "generate", str(directory), "The import", "--max-new-tokens", "20", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout == "The import" + continuation(model, tokenizer, "The import", 20, temperature=0.8, seed=1) + "\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chat(run_python, model: GPT, tokenizer: Tokenizer, directory: Path, tmp_path: Path):
+    lines = "Add.\n1 2\nSing.\n\n\nthe empty instruction above is skipped\nLast one without an input"
+    done = run_python("-m", "gptcore", "chat", str(directory), "--max-new-tokens", "9", cwd=tmp_path, input=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    prompts = [format_prompt("Add.", "1 2"), format_prompt("Sing."), format_prompt("Last one without an input")]
+    assert done.stdout == "".join(continuation(model, tokenizer, prompt, 9) + "\n" for prompt in prompts)
+
+
+def test_classify(run_python, tokenizer: Tokenizer, classifier: tuple[Classifier, Path], tmp_path: Path):
+    model, directory = classifier
+    done = run_python("-m", "gptcore", "classify", str(directory), "Shares rose.", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    probabilities = model(torch.tensor([tokenizer.encode("Shares rose.")])).softmax(-1)[0].tolist()
+    expected = sorted(zip(probabilities, model.labels, strict=True), reverse=True)
+    assert done.stdout.splitlines() == [f"{p:7.2%}  {label}" for p, label in expected]
+
+
+def test_info(run_python, directory: Path, tmp_path: Path):
+    done = run_python("-m", "gptcore", "info", str(directory), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.replace("machine class", "machine_class").splitlines())
+    assert (facts["threads"], facts["n_positions"], facts["n_layer"]) == ("1", "48", "2")
+    assert facts["architectures"] == "['GPT2LMHeadModel']"
+    assert int(facts["machine_class"], 16) >= 0
+
+
+def test_a_damaged_model_is_one_line_and_code_65(run_python, directory: Path, tmp_path: Path):
+    (tmp_path / "config.json").write_bytes((directory / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((directory / "model.safetensors").read_bytes()[:1000])
+    done = run_python("-m", "gptcore", "generate", str(tmp_path), "x", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'model.safetensors'}: damaged")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_error(directory: Path, tmp_path: Path, run_python):
+    command = f"python -m gptcore generate {directory} The --max-new-tokens 400 --temperature 1 | head -c 20"
+    script = f"import subprocess, sys; print(subprocess.run({command!r}.replace('python', sys.executable), shell=True))"
+    done = run_python("-c", script, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+
+
+# --- in this process -------------------------------------------------------------------------------------
+
+
+def test_options_reach_the_generator(run, model: GPT, tokenizer: Tokenizer, directory: Path):
+    options = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "seed": 7}
+    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    code, out, err = run("generate", directory, "def f(", "--max-new-tokens", 30, *flags)
+    assert (code, err) == (0, "")
+    assert out == "def f(" + continuation(model, tokenizer, "def f(", 30, **options) + "\n"
+    assert run("generate", directory, "def f(", "--max-new-tokens", 30, *flags)[1] == out
+    assert run("generate", directory, "def f(", "--max-new-tokens", 30, *flags[:-1], 8)[1] != out
+
+
+def test_characters_of_several_tokens_come_whole(run, model: GPT, tokenizer: Tokenizer, directory: Path):
+    """Random bytes hold pieces of characters: nothing is lost, repeated or torn, seed by seed."""
+    for seed in range(20):
+        code, out, _ = run("generate", directory, "é", "--max-new-tokens", 40, "--temperature", 3, "--seed", seed)
+        assert code == 0
+        assert out == "é" + continuation(model, tokenizer, "é", 40, temperature=3.0, seed=seed) + "\n"
+
+
+def test_an_empty_prompt_starts_from_the_end_of_text(run, model: GPT, tokenizer: Tokenizer, directory: Path):
+    code, out, _ = run("generate", directory, "", "--max-new-tokens", 8, "--temperature", 0)
+    ids = generate(model, torch.tensor([[tokenizer.eot]]), 8, stop=tokenizer.eot)[0, 1:].tolist()
+    assert (code, out) == (0, tokenizer.decode([i for i in ids if i != tokenizer.eot]) + "\n")
+
+
+def test_a_prompt_longer_than_the_context_is_continued_from_its_end(run, directory: Path, manual: str):
+    code, out, _ = run("generate", directory, manual[:3000], "--max-new-tokens", 5, "--temperature", 0)
+    assert code == 0
+    assert out.startswith(manual[:3000])
+
+
+def test_a_long_text_is_classified_by_what_fits(run, classifier: tuple[Classifier, Path], manual: str):
+    code, out, _ = run("classify", classifier[1], manual[:3000])
+    assert (code, len(out.splitlines())) == (0, 3)
+
+
+def test_info_works_without_a_directory(run):
+    code, out, _ = run("info")
+    assert code == 0
+    assert "machine class" in out
+    assert "n_layer" not in out
+
+
+BAD = [
+    (["generate", "{model}"], 64, "required: prompt"),
+    (["generate", "{model}", "x", "--top-k", "many"], 64, "--top-k: invalid int value"),
+    (["generate", "{model}", "x", "--tepid", "1"], 64, "unrecognized arguments: --tepid 1"),
+    (["generate", "{model}", "x", "--temperature", "-1"], 64, "temperature = -1.0"),
+    (["generate", "{model}", "x", "--temperature", "nan"], 64, "temperature = nan"),
+    (["generate", "{model}", "x", "--temperature", "1", "--top-p", "2"], 64, "top_p = 2.0"),
+    (["improvise"], 64, "invalid choice: 'improvise'"),
+    ([], 64, "required: COMMAND"),
+    (["classify", "{classifier}", ""], 64, "TEXT: expected at least one character"),
+    (["generate", "{nowhere}", "x"], 65, "config.json: missing"),
+    (["generate", "{file}", "x"], 65, "config.json: missing"),
+    (["generate", "{classifier}", "x"], 65, "score.weight: unexpected"),
+    (["classify", "{model}", "x"], 65, "expected a classifier's id2label"),
+    (["chat", "{without vocabulary}"], 65, "expected a byte-level BPE vocabulary"),
+    (["info", "{nowhere}"], 65, "config.json: missing"),
+    (["info", "{llama}"], 65, "expected model_type 'gpt2', found 'llama'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_message_and_its_code(
+    run, model, directory, classifier, tmp_path, arguments: list[str], code: int, message: str
+):
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    save_gpt2(model, tmp_path / "bare")
+    places = {
+        "{model}": directory,
+        "{classifier}": classifier[1],
+        "{nowhere}": tmp_path / "nowhere",
+        "{file}": directory / "vocab.json",
+        "{without vocabulary}": tmp_path / "bare",
+        "{llama}": tmp_path / "llama",
+    }
+    found, _, err = run(*(places.get(argument, argument) for argument in arguments))
+    assert (found, err.startswith("error: ")) == (code, True)
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_help_is_no_error(capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["generate", "--help"])
+    assert end.value.code == 0
+    assert "--top-p" in capsys.readouterr().out
+
+
+def test_the_module_runs_without_the_pipeline(run_python, directory: Path, tmp_path: Path):
+    """Whoever only wants the library need not install what the pipeline needs."""
+    script = (
+        "import sys\n"
+        "for name in ('mlflow', 'prefect', 'dvc', 'pandas', 'pyarrow', 'transformers', 'tokenizers', 'sklearn', 'pydantic'):\n"
+        "    sys.modules[name] = None\n"
+        "import gptcore.train, gptcore.checkpoint, gptcore.evaluate, gptcore.__main__ as m\n"
+        f"sys.exit(m.main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2']))\n"
+    )
+    done: subprocess.CompletedProcess[str] = run_python("-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,63 @@
+"""Process-wide switches, and the two hashes that stand for "the same bits"."""
+
+import pytest
+import torch
+
+from gptcore import runtime
+
+
+@pytest.mark.parametrize(("value", "expected"), [("3", 3), ("", None), ("0", None), ("-2", None), ("many", None)])
+def test_the_number_of_threads_comes_from_the_environment(monkeypatch, value: str, expected: int | None):
+    monkeypatch.setenv("GPTCORE_THREADS", value)
+    assert runtime.threads() == (expected or torch.get_num_threads())
+
+
+def test_configure_sets_the_threads(monkeypatch):
+    monkeypatch.setenv("GPTCORE_THREADS", "2")
+    runtime.configure()
+    assert torch.get_num_threads() == 2
+
+
+def test_the_hash_of_the_weights_sees_every_bit_and_name(make_gpt):
+    model, other = make_gpt(), make_gpt()
+    assert runtime.state_hash(model) == runtime.state_hash(other)
+    with torch.no_grad():
+        bits = other.blocks[1].mlp.fc.bias.view(torch.int32)
+        bits[3] ^= 1
+    assert runtime.state_hash(model) != runtime.state_hash(other)
+    renamed = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)})
+    same = torch.nn.ModuleDict({"b": renamed["a"]})
+    assert runtime.state_hash(renamed) != runtime.state_hash(same)
+
+
+def test_the_machine_class_is_the_same_in_every_process_and_draws_no_random_numbers(tmp_path, run_python):
+    torch.manual_seed(4)
+    expected = torch.rand(2)
+    torch.manual_seed(4)
+    runtime.machine_class.cache_clear()
+    here = runtime.machine_class()
+    assert torch.equal(torch.rand(2), expected)
+    assert len(here) == 16
+    script = "from gptcore import runtime; runtime.configure(); print(runtime.machine_class())"
+    assert run_python("-c", script, cwd=tmp_path, PYTHONHASHSEED="5").stdout.strip() == here
+
+
+def test_the_machine_class_depends_on_the_arithmetic(monkeypatch):
+    here = runtime.machine_class()
+    runtime.machine_class.cache_clear()
+    monkeypatch.setattr(torch, "__version__", "2.0.0")
+    assert runtime.machine_class() != here
+    runtime.machine_class.cache_clear()
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_autocast_decides_the_format_of_products(dtype: str, expected: torch.dtype):
+    with runtime.autocast(dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bfloat16_where_that_is_fast(monkeypatch, fast: bool):
+    monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda: fast)
+    with runtime.autocast("auto"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if fast else torch.float32)
