@@ -195,6 +195,7 @@ def _write_manifest(
     for path in sorted(draft.rglob("*")):
         if path.is_dir():
             continue
+        path.chmod(0o644)  # some writers leave files that only their owner can read
         _fsync_file(path)
         files[path.relative_to(draft).as_posix()] = {"sha256": sha256_file(path), "size": path.stat().st_size}
     default_hash = sha256_text(canonical_json({name: fact["sha256"] for name, fact in files.items()}))

@@ -23,7 +23,7 @@ KIND = "training state"
 
 
 def save(
-    directory: Path, model: nn.Module, optimizers: Optimizers, step: int, facts: Mapping[str, Any] | None = None
+    directory: Path | str, model: nn.Module, optimizers: Optimizers, step: int, facts: Mapping[str, Any] | None = None
 ) -> Path:
     """Commit the state after ``step`` steps as ``directory/step-…``; ``facts`` is small JSON kept with it."""
     target = Path(directory) / f"step-{step:08d}"
@@ -33,10 +33,10 @@ def save(
     return target
 
 
-def load(state: Path, model: nn.Module, optimizers: Optimizers) -> tuple[int, dict[str, Any]]:
+def load(state: Path | str, model: nn.Module, optimizers: Optimizers) -> tuple[int, dict[str, Any]]:
     """Restore the state directory ``state`` in place; returns (step, facts)."""
-    manifest = open_verified(state, KIND)
     state = Path(state)
+    manifest = open_verified(state, KIND)
     weights, moments = load_file(state / "weights.safetensors"), load_file(state / "optimizer.safetensors")
     parameters = dict(model.named_parameters())
     if {n: tuple(p.shape) for n, p in parameters.items()} != {n: tuple(w.shape) for n, w in weights.items()}:
@@ -49,7 +49,7 @@ def load(state: Path, model: nn.Module, optimizers: Optimizers) -> tuple[int, di
     return manifest.config["step"], manifest.config["facts"]
 
 
-def latest(directory: Path) -> Path | None:
+def latest(directory: Path | str) -> Path | None:
     """The state with the highest step that verifies, or None; warns of each one that does not."""
     for state in sorted(Path(directory).glob("step-*"), reverse=True):
         try:
@@ -61,7 +61,7 @@ def latest(directory: Path) -> Path | None:
     return None
 
 
-def prune(directory: Path, keep: int) -> None:
+def prune(directory: Path | str, keep: int) -> None:
     """Delete all but the ``keep`` highest states."""
     states = sorted(p for p in Path(directory).glob("step-*") if (p / MANIFEST).exists())
     for state in states[: max(0, len(states) - keep)]:
@@ -76,7 +76,7 @@ def _fits(optimizers: Optimizers, moments: Mapping[str, Tensor]) -> bool:
         for i, parameter in enumerate(p for group in member.param_groups for p in group["params"])
     }
     owners = {name: name.rpartition(".")[0] for name in moments}
-    return set(owners.values()) in (set(), set(shapes)) and all(
+    return set(owners.values()) <= set(shapes) and all(
         tensor.ndim == 0 or tensor.shape == shapes[owners[name]] for name, tensor in moments.items()
     )
 

@@ -156,6 +156,11 @@ def read_sources(raw: Path) -> list[Source]:
     return _parse(raw)
 
 
+def describe_sources(raw: Path, role: Role) -> dict[str, dict[str, str]]:
+    """Name → where it comes from and under which terms, for the cards of what is made from it."""
+    return {source.name: {"uri": source.uri, "licence": source.licence} for source in _having(raw, role)}
+
+
 def write_sources(raw: Path, sources: Iterable[Source]) -> None:
     write_json(raw / SOURCES, [asdict(source) for source in sources])
 

@@ -265,12 +265,12 @@ def _time_card(files: Files) -> Iterator[View]:
     if records := files.provenance:
         pretrain = records.get("pretrain", {})
         speed = pretrain.get("tokens_per_second")
-        threads, machine_class = pretrain.get("threads"), pretrain.get("machine_class")
+        where = f", on {number(pretrain.get('threads'))} threads of machine class {pretrain.get('machine_class')}"
         yield _card(
             duration(sum(record.get("seconds", 0) for record in records.values())),
-            "for all stages",
+            f"for {len(records)} stages",
             f"{number(speed)} tokens/s in pretraining" if speed else "",
-            f"Sum of each stage's last run, on {number(threads)} threads of machine class {number(machine_class)}.",
+            f"Sum of each stage's last run{where if pretrain else ''}.",
             "reproduction",
         )
 

@@ -31,7 +31,7 @@ from pipeline import training
 from pipeline.artifacts import CHECKPOINT, as_plain, checkpoint_facts
 from pipeline.baselines import tfidf_linear
 from pipeline.batching import LengthBatches
-from pipeline.corpus import LabelledDocument, read_labelled, read_labels
+from pipeline.corpus import LabelledDocument, describe_sources, read_labelled, read_labels
 from pipeline.splits import text_hash
 from pipeline.tracking import Tracker
 
@@ -76,7 +76,8 @@ def finetune_classify(
     tracker: Tracker,
 ) -> dict[str, Any]:
     runtime.configure()
-    inputs = {"foundation": checkpoint_facts(foundation).content_hash, "raw": read_manifest(raw).content_hash}
+    foundation_facts = checkpoint_facts(foundation)
+    inputs = {"foundation": foundation_facts.content_hash, "raw": read_manifest(raw).content_hash}
     labels = list(read_labels(raw))
     test = read_labelled(raw, "test")
     train, val = _hold_out(read_labelled(raw, "train"), cfg.val_fraction)
@@ -108,11 +109,7 @@ def finetune_classify(
     baseline = tfidf_linear([d.text for d in train + val], [d.label for d in train + val], [d.text for d in test])
     training.write_curve(curve, trained.curve)
     _write_confusion(confusion, actual, predicted)
-    config = {"stage": "finetune_classify", "finetune_classify": as_plain(cfg)}
-    with commit(out, kind=CHECKPOINT, config=config, inputs=inputs) as draft:
-        save_gpt2(model, draft, encoder)
-        write_json(draft / "mistakes.json", _worst_mistakes(test, predicted, confidence))
-    return {
+    metrics = {
         "accuracy": round(accuracy(predicted, actual), 4),
         "macro_f1": round(macro_f1(predicted, actual, labels), 4),
         "val_accuracy": round(trained.last("val_accuracy"), 4),
@@ -124,6 +121,16 @@ def finetune_classify(
         "test_documents": len(test),
         "cut_documents": sum(len(row) == cfg.max_tokens for row in encoded["test"]),
     }
+    card = {
+        "stage": "finetune_classify",
+        "finetune_classify": as_plain(cfg),
+        "sources": describe_sources(raw, "classification") | foundation_facts.config.get("sources", {}),
+        "metrics": metrics,
+    }
+    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
+        save_gpt2(model, draft, encoder)
+        write_json(draft / "mistakes.json", _worst_mistakes(test, predicted, confidence))
+    return metrics
 
 
 def _hold_out(
@@ -172,9 +179,9 @@ def _worst_mistakes(
     test: Sequence[LabelledDocument], predicted: Sequence[str], confidence: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The wrong answers the model was surest of."""
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"text": d.text[:500], "actual": d.label, "predicted": p, "confidence": round(c, 4)}
         for d, p, c in zip(test, predicted, confidence, strict=True)
         if p != d.label
     ]
-    return sorted(wrong, key=lambda mistake: -float(mistake["confidence"]))[:WORST_MISTAKES]
+    return sorted(wrong, key=lambda mistake: -mistake["confidence"])[:WORST_MISTAKES]

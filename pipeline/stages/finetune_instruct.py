@@ -64,7 +64,8 @@ def finetune_instruct(
     foundation: Path, instructions: Path, out: Path, curve: Path, cfg: FinetuneInstructConfig, tracker: Tracker
 ) -> dict[str, Any]:
     runtime.configure()
-    inputs = {"foundation": checkpoint_facts(foundation).content_hash, "instructions": sha256_file(instructions)}
+    foundation_facts = checkpoint_facts(foundation)
+    inputs = {"foundation": foundation_facts.content_hash, "instructions": sha256_file(instructions)}
     encoder = Tokenizer.load(foundation)
     model = load_gpt2(foundation)
     train, val, test = (read_instructions(instructions, split) for split in ("train", "val", "test"))
@@ -91,11 +92,7 @@ def finetune_instruct(
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([_query(i) for i in train], [i.output for i in train], [_query(i) for i in test])
     training.write_curve(curve, trained.curve)
-    config = {"stage": "finetune_instruct", "finetune_instruct": as_plain(cfg)}
-    with commit(out, kind=CHECKPOINT, config=config, inputs=inputs) as draft:
-        save_gpt2(model, draft, encoder)
-        write_json(draft / "answers.json", _answers(test, tuned))
-    return {
+    metrics = {
         "response_nats_per_token": round(
             _mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype), 4
         ),
@@ -104,6 +101,16 @@ def finetune_instruct(
         "test_entries": len(test),
         **_scores(test, {"tuned": tuned, "untuned": untuned, "nearest": nearest}),
     }
+    card = {
+        "stage": "finetune_instruct",
+        "finetune_instruct": as_plain(cfg),
+        "sources": foundation_facts.config.get("sources", {}),
+        "metrics": {name: value for name, value in metrics.items() if name != "kinds"},
+    }
+    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
+        save_gpt2(model, draft, encoder)
+        write_json(draft / "answers.json", _answers(test, tuned))
+    return metrics
 
 
 def response_loss(model: GPT, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
-from gptcore.artifact import MANIFEST, commit, open_verified, sha256_file, write_json
+from gptcore.artifact import MANIFEST, commit, open_verified, read_manifest, sha256_file, write_json
 from gptcore.errors import DataError
 from gptcore.gpt2 import TABLE, WEIGHTS_FILE, save_gpt2
 from gptcore.gpt2 import load_gpt2 as read_model
@@ -35,6 +35,7 @@ class LoadGpt2Config:
 def load_gpt2(source: Path, out: Path, cfg: LoadGpt2Config) -> dict[str, Any]:
     runtime.configure()
     inputs = {"source": _verified_content(source)}
+    sources = read_manifest(source).config.get("sources", {}) if (source / MANIFEST).is_file() else {}
     if missing := [name for name in VOCABULARY_FILES if not (source / name).is_file()]:
         raise DataError(f"{source}: {', '.join(missing)} missing; fine-tuning needs the model's own vocabulary")
     model, encoder = read_model(source), Tokenizer.load(source)
@@ -45,7 +46,7 @@ def load_gpt2(source: Path, out: Path, cfg: LoadGpt2Config) -> dict[str, Any]:
     proof = compare(source, model, encoder, PARITY_TEXTS, PARITY_TOKENS)
     if problems := proof.problems():
         raise DataError(f"{source}: what was loaded disagrees with `transformers`: {'; '.join(problems)}")
-    with commit(out, kind=CHECKPOINT, config={"stage": "load_gpt2"}, inputs=inputs) as draft:
+    with commit(out, kind=CHECKPOINT, config={"stage": "load_gpt2", "sources": sources}, inputs=inputs) as draft:
         save_gpt2(model, draft, encoder)
         write_json(draft / "mapping.json", [{"hugging_face": h, "ours": o, "transposed": t} for h, o, t in TABLE])
     return {

@@ -111,7 +111,8 @@ def pretrain(
         "parameters": gpt.n_params(),
         "machine_class": runtime.machine_class(),
     }
-    with commit(out, kind=CHECKPOINT, config={"stage": "pretrain", **config}, inputs=inputs) as draft:
+    card = {"stage": "pretrain", **config, "sources": facts.config["sources"], "metrics": metrics}
+    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
         save_gpt2(gpt, draft, encoder)
     return metrics
 

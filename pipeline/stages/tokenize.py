@@ -11,7 +11,7 @@ from typing import Any
 from gptcore.artifact import commit, open_verified
 from gptcore.tokenizer import Tokenizer
 from pipeline.artifacts import SPLITS, TOKENS, TokenDocument, tokens_content_hash, write_tokens
-from pipeline.corpus import Document, read_documents
+from pipeline.corpus import Document, describe_sources, read_documents
 from pipeline.splits import SplitConfig, split_documents, text_hash
 
 
@@ -21,7 +21,12 @@ def tokenize(raw: Path, tokenizer: Path, out: Path, split: SplitConfig) -> dict[
     documents, skipped = read_documents(raw)
     parts, duplicates = split_documents(documents, split)
     rows = {name: [_row(encoder, document) for document in parts[name]] for name in SPLITS}
-    facts = {"tokenizer": encoder.fingerprint, "n_vocab": encoder.n_vocab, "eot": encoder.eot}
+    facts = {
+        "tokenizer": encoder.fingerprint,
+        "n_vocab": encoder.n_vocab,
+        "eot": encoder.eot,
+        "sources": describe_sources(raw, "corpus"),
+    }
     inputs = {"raw": open_verified(raw, "raw").content_hash, "tokenizer": vocabulary.content_hash}
     with commit(out, kind=TOKENS, config=facts, inputs=inputs, content_hash=tokens_content_hash) as draft:
         for name in SPLITS:

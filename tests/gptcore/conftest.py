@@ -69,7 +69,7 @@ def make_oracle() -> MakeOracle:
     import transformers
 
     def make(kind: str = "GPT2LMHeadModel", seed: int = 0, **changes: Any) -> Any:
-        fields = {"vocab_size": 61, "n_positions": 16, "n_embd": 24, "n_layer": 2, "n_head": 3}
+        fields: dict[str, Any] = {"vocab_size": 61, "n_positions": 16, "n_embd": 24, "n_layer": 2, "n_head": 3}
         fields |= {"bos_token_id": 60, "eos_token_id": 60, "pad_token_id": 60}
         fields |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
         model = getattr(transformers, kind)(transformers.GPT2Config(**{**fields, **changes}))

@@ -141,7 +141,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str):
 def test_an_extra_file_is_named(tmp_path: Path):
     directory = make(tmp_path / "a")
     (directory / "sub" / "stranger").touch()
-    with pytest.raises(DataError, match="sub/stranger: a file that manifest.json does not know"):
+    with pytest.raises(DataError, match=r"sub/stranger: a file that manifest\.json does not know"):
         open_verified(directory)
 
 

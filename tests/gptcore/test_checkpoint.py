@@ -3,6 +3,7 @@
 import random
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from gptcore import checkpoint
 from gptcore.artifact import open_verified
 from gptcore.errors import DataError
+from gptcore.finetune import Classifier, classification_loss
 from gptcore.optim import OptimConfig, Optimizers, build_optimizers
 from gptcore.runtime import state_hash
 from gptcore.train import language_loss
@@ -44,6 +46,23 @@ def test_every_bit_comes_back(make_gpt, tmp_path: Path, optimizer: str, changes:
     assert all(torch.equal(state[name], tensor) for name, tensor in optimizers.state_tensors().items())
     if changes == {}:
         assert other.head.weight is other.token_embedding.weight
+
+
+def test_parameters_that_were_never_used_have_no_state_and_need_none(make_gpt, tmp_path: Path):
+    """Such as the head of a language model within a classifier."""
+
+    def new() -> tuple[Classifier, Optimizers]:
+        model = Classifier(make_gpt(tie_weights=False), ["a", "b"], pad_id=60)
+        return model, build_optimizers(model, OptimConfig())
+
+    model, optimizers = new()
+    classification_loss(model, (torch.arange(8)[None], torch.tensor([1]))).backward()
+    optimizers.step()
+    state = checkpoint.save(tmp_path, model, optimizers, 1)
+    other, restored = new()
+    assert checkpoint.load(state, other, restored)[0] == 1
+    assert state_hash(other) == state_hash(model)
+    assert restored.state_tensors().keys() == optimizers.state_tensors().keys()
 
 
 def test_equal_states_are_equal_files(make_gpt, tmp_path: Path):
@@ -117,7 +136,17 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGES = {
+def _empty(state: Path) -> None:
+    shutil.rmtree(state)
+    state.mkdir()
+
+
+def _file_instead(state: Path) -> None:
+    shutil.rmtree(state)
+    state.touch()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "a flipped bit in the weights": lambda state: _flip(state / "weights.safetensors"),
     "a flipped bit in the optimizer": lambda state: _flip(state / "optimizer.safetensors"),
     "a flipped bit in the manifest": lambda state: _flip(state / "manifest.json"),
@@ -125,8 +154,8 @@ DAMAGES = {
     "no optimizer": lambda state: (state / "optimizer.safetensors").unlink(),
     "no manifest": lambda state: (state / "manifest.json").unlink(),
     "a stranger": lambda state: (state / "stranger").touch(),
-    "nothing in it": lambda state: (shutil.rmtree(state), state.mkdir()),
-    "a file of that name": lambda state: (shutil.rmtree(state), state.touch()),
+    "nothing in it": _empty,
+    "a file of that name": _file_instead,
 }
 
 
@@ -142,7 +171,7 @@ def test_a_damaged_state_is_skipped_with_a_warning(make_gpt, states: Path, damag
 def test_with_all_damaged_there_is_none(states: Path):
     for state in states.iterdir():
         _flip(state / "weights.safetensors")
-    with pytest.warns(UserWarning) as seen:
+    with pytest.warns(UserWarning, match="skipping a damaged training state") as seen:
         assert checkpoint.latest(states) is None
     assert len(seen) == 3
 
@@ -212,7 +241,7 @@ def test_no_kill_leaves_an_unreadable_newest_state(tmp_path: Path, run_python, k
     assert len(lines) == kills
     assert all(whole >= reported for whole, reported in lines)
     assert [whole for whole, _ in lines] == sorted({whole for whole, _ in lines}), "each goes on from the one before"
-    open_verified(checkpoint.latest(tmp_path / "states"))
+    open_verified(tmp_path / "states" / f"step-{lines[-1][0]:08d}", checkpoint.KIND)
 
 
 FILL_THE_DISK = """

@@ -97,7 +97,7 @@ def test_only_the_response_and_its_end_carry_loss(tokenizer, instruction: str, i
     assert counted == [False] * (len(prompt) - 1) + [True] * (len(y) - len(prompt) + 1)
     assert tokenizer.decode(y[len(prompt) - 1 :]) == format_response(output) + END_OF_TEXT
     assert tokenizer.decode(x) == format_prompt(instruction, input_text) + format_response(output)
-    assert all(target == IGNORE or target == following for target, following in zip(y, x[1:], strict=False))
+    assert all(target in (IGNORE, following) for target, following in zip(y, x[1:], strict=False))
 
 
 def test_a_batch_pads_without_loss(tokenizer, make_gpt):

@@ -124,13 +124,18 @@ def test_padded_logits_are_those_of_transformers(pair):
 # --- from us to transformers -----------------------------------------------------------------------------
 
 
+def load(kind: Any, directory: Path) -> tuple[Any, dict[str, Any]]:
+    """The model as `transformers` reads it, and what it found missing, unexpected or of another shape."""
+    return kind.from_pretrained(directory, output_loading_info=True)
+
+
 @pytest.mark.parametrize("changes", [{}, {"tie_weights": False}, {"bias": False}, {"layer_norm_eps": 1e-3}])
 def test_transformers_loads_what_we_save(make_gpt, tmp_path: Path, changes: dict[str, Any]):
     from transformers import GPT2LMHeadModel
 
     model = make_gpt(dropout=0.25, **changes)
     save_gpt2(model, tmp_path)
-    oracle, report = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    oracle, report = load(GPT2LMHeadModel, tmp_path)
     assert not any(report.values()), report
     assert (oracle.config.resid_pdrop, oracle.config.embd_pdrop, oracle.config.attn_pdrop) == (0.25, 0.25, 0.25)
     ids = random_ids(model)
@@ -461,7 +466,7 @@ def test_our_classifier_gives_its_logits_in_transformers(make_gpt, tmp_path: Pat
     model = Classifier(make_gpt(), list(LABELS.values()), pad_id=60).eval()
     torch.nn.init.normal_(model.score.weight)
     save_gpt2(model, tmp_path)
-    oracle, report = GPT2ForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    oracle, report = load(GPT2ForSequenceClassification, tmp_path)
     assert not any(report.values()), report
     assert oracle.config.id2label == LABELS
     (ids, real), labels = padded_rows(), torch.tensor([0, 1, 2, 0, 1])

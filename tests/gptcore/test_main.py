@@ -1,7 +1,6 @@
 """The command line: each command once in a process of its own, the rest in this one."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,11 +101,15 @@ def test_a_damaged_model_is_one_line_and_code_65(run_python, directory: Path, tm
     assert done.stderr.count("\n") == 1
 
 
-def test_a_reader_that_leaves_is_no_error(directory: Path, tmp_path: Path, run_python):
-    command = f"python -m gptcore generate {directory} The --max-new-tokens 400 --temperature 1 | head -c 20"
-    script = f"import subprocess, sys; print(subprocess.run({command!r}.replace('python', sys.executable), shell=True))"
+def test_a_reader_that_leaves_is_no_error(run_python, directory: Path, tmp_path: Path):
+    """As in ``python -m gptcore generate … | head``."""
+    script = (
+        "import os, sys; reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
+        "from gptcore.__main__ import main\n"
+        f"sys.exit(main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2']))\n"
+    )
     done = run_python("-c", script, cwd=tmp_path)
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 # --- in this process -------------------------------------------------------------------------------------
@@ -202,14 +205,13 @@ def test_help_is_no_error(capsys):
     assert "--top-p" in capsys.readouterr().out
 
 
-def test_the_module_runs_without_the_pipeline(run_python, directory: Path, tmp_path: Path):
+def test_the_library_runs_without_the_pipeline(run_python, directory: Path, tmp_path: Path):
     """Whoever only wants the library need not install what the pipeline needs."""
+    others = ["mlflow", "prefect", "dvc", "pandas", "pyarrow", "transformers", "tokenizers", "sklearn", "pydantic"]
     script = (
-        "import sys\n"
-        "for name in ('mlflow', 'prefect', 'dvc', 'pandas', 'pyarrow', 'transformers', 'tokenizers', 'sklearn', 'pydantic'):\n"
-        "    sys.modules[name] = None\n"
-        "import gptcore.train, gptcore.checkpoint, gptcore.evaluate, gptcore.__main__ as m\n"
-        f"sys.exit(m.main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2']))\n"
+        f"import sys; sys.modules |= dict.fromkeys({others})\n"  # importing one of them now fails
+        "import gptcore.train, gptcore.checkpoint, gptcore.evaluate, gptcore.__main__ as command_line\n"
+        f"sys.exit(command_line.main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2']))\n"
     )
-    done: subprocess.CompletedProcess[str] = run_python("-c", script, cwd=tmp_path)
+    done = run_python("-c", script, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,13 +1,15 @@
 """Groups, schedules and state of the optimizers; AdamW's path against PyTorch's, written out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from gptcore.finetune import Classifier
-from gptcore.optim import OptimConfig, build_optimizers, lr_scale
+from gptcore.model import GPT
+from gptcore.optim import OptimConfig, Optimizers, build_optimizers, lr_scale
 from gptcore.train import TrainConfig, language_loss, train
 
 
@@ -136,9 +138,8 @@ def test_the_path_of_adamw_is_that_of_pytorch_by_hand(make_gpt):
     )
     decayed = [p for p in theirs.parameters() if p.ndim == 2]
     plain = [p for p in theirs.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], betas=(0.8, 0.9), weight_decay=0.2, foreach=False
-    )
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.9), weight_decay=0.2, foreach=False)
     for step, ((x, y), found) in enumerate(zip(batches, train(model, batches, config), strict=True)):
         rate = 3e-3 * (step + 1) / 3 if step < 3 else 3e-3 * (1 + math.cos(math.pi * (step - 3) / 9)) / 2
         for group in optimizer.param_groups:
@@ -165,7 +166,7 @@ def test_the_state_moves_to_other_optimizers_bit_for_bit(make_gpt, optimizer: st
     first, second = build_optimizers(one, config), build_optimizers(other, config)
     assert first.state_tensors() == {}
 
-    def step(model: nn.Module, optimizers) -> None:
+    def step(model: GPT, optimizers: Optimizers) -> None:
         ids = torch.arange(30).view(2, 15)
         language_loss(model, (ids[:, :-1], ids[:, 1:])).backward()
         optimizers.step()
@@ -185,9 +186,18 @@ def test_the_state_moves_to_other_optimizers_bit_for_bit(make_gpt, optimizer: st
 
 def test_every_wrong_field_is_named_at_once():
     config = OptimConfig(
-        optimizer="sgd", schedule="step", learning_rate=0.0, muon_learning_rate=math.inf, weight_decay=-1.0, grad_clip=math.nan,
-        warmup_steps=-1, beta1=1.0, beta2=-0.1, decay_fraction=1.1, min_lr_ratio=-0.1,
-    )  # fmt: skip
+        optimizer="sgd",
+        schedule="step",
+        learning_rate=0.0,
+        muon_learning_rate=math.inf,
+        weight_decay=-1.0,
+        grad_clip=math.nan,
+        warmup_steps=-1,
+        beta1=1.0,
+        beta2=-0.1,
+        decay_fraction=1.1,
+        min_lr_ratio=-0.1,
+    )
     fields = [problem.split(" = ")[0] for problem in config.problems()]
     assert sorted(fields) == sorted(set(config.__dataclass_fields__))
     assert OptimConfig().problems() == []

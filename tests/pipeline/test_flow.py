@@ -18,8 +18,6 @@ from pipeline import processes
 from pipeline.driver import Driver
 from pipeline.graph import StageNode
 
-pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of this file
-
 RUN = "import json, sys; from pipeline.flow import run_flow; sys.exit(run_flow(*json.loads(sys.argv[1])))"
 REPRO = "import sys; from pipeline.repro import repro; sys.exit(repro())"
 

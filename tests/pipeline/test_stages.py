@@ -1,0 +1,303 @@
+"""The stages on a tiny real text, called as functions: contracts on disk, resuming, and what goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydoc_data.topics import topics
+
+from gptcore.artifact import open_verified, sha256_file
+from gptcore.data import WindowDataset
+from gptcore.errors import DataError, ParameterError
+from gptcore.gpt2 import load_gpt2
+from gptcore.tokenizer import Tokenizer
+from pipeline import corpus
+from pipeline.artifacts import SPLITS, open_stream, read_tokens
+from pipeline.splits import SplitConfig
+from pipeline.stages.download import DownloadConfig, download
+from pipeline.stages.load_gpt2 import LoadGpt2Config
+from pipeline.stages.load_gpt2 import load_gpt2 as load_stage
+from pipeline.stages.pretrain import ModelConfig, PretrainConfig, pretrain
+from pipeline.stages.tokenize import tokenize
+from pipeline.stages.tokenizer import TokenizerConfig, tokenizer
+from pipeline.stages.windows import WindowsConfig, windows
+from pipeline.tracking import NullTracker
+
+ROOT = Path(__file__).resolve().parents[2]
+SPLIT = SplitConfig(val_fraction=0.1, test_fraction=0.1, min_documents=20)
+MODEL = ModelConfig(d_model=32, n_layer=1, n_head=2, dropout=0.1)
+
+
+def pretrain_config(**changes: Any) -> PretrainConfig:
+    fields = {"max_steps": 12, "batch_windows": 4, "eval_every": 5, "eval_windows": 4, "save_every": 4, "seed": 3}
+    return PretrainConfig(**{"learning_rate": 0.01, "dtype": "float32", **fields, **changes})
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a text of the user's own, downloaded, tokenized and cut into windows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("GPTCORE_TRACKING", "off")
+    monkeypatch.setenv("GPTCORE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own").mkdir()
+    for name in sorted(topics)[:40]:
+        (tmp_path / "own" / f"{name}.txt").write_text(topics[name], encoding="utf-8")
+    prepare(tmp_path)
+    return tmp_path
+
+
+def prepare(root: Path, context: int = 16) -> None:
+    download(root / "own", root / "raw", DownloadConfig(sources={}, use_own=True))
+    tokenizer(root / "raw", root / "tokenizer", TokenizerConfig(kind="bpe", vocab_size=300), SPLIT)
+    tokenize(root / "raw", root / "tokenizer", root / "tokens", SPLIT)
+    windows(root / "tokens", root / "windows", WindowsConfig(context_length=context, stride=8))
+
+
+def run_pretrain(root: Path, out: str = "model", **changes: Any) -> dict[str, Any]:
+    return pretrain(
+        root / "windows",
+        root / "tokenizer",
+        root / out,
+        root / f"{out}.csv",
+        MODEL,
+        pretrain_config(**changes),
+        NullTracker(),
+    )
+
+
+def test_every_token_row_leads_back_to_its_text(project: Path) -> None:
+    encoder = Tokenizer.load(project / "tokenizer")
+    seen = 0
+    for split in SPLITS:
+        frame = pd.read_parquet(project / "tokens" / f"{split}-00000.parquet")
+        for row in frame.itertuples():
+            text = corpus.read_span(project / "raw", row.file, row.start, row.end)
+            assert encoder.encode(text) == list(row.ids)
+            assert encoder.decode(row.ids) == text
+            seen += 1
+    assert seen == 40
+
+
+def test_the_stream_is_the_documents_with_end_of_text_between(project: Path) -> None:
+    encoder = Tokenizer.load(project / "tokenizer")
+    for split in SPLITS:
+        documents = read_tokens(project / "tokens", split)
+        expected = [encoder.eot] + [i for d in documents for i in (*d.ids.tolist(), encoder.eot)]
+        stream = open_stream(project / "windows", split)
+        assert stream.tolist() == expected
+        starts = np.load(project / "windows" / f"{split}-starts.npy")
+        assert [stream[s : s + len(d.ids)].tolist() for s, d in zip(starts, documents, strict=True)] == [
+            d.ids.tolist() for d in documents
+        ]
+
+
+def test_windows_metrics_count_what_is_there(project: Path) -> None:
+    metrics = windows(project / "tokens", project / "again", WindowsConfig(context_length=16, stride=16))
+    assert metrics["windows"]["train"] == len(WindowDataset(open_stream(project / "again", "train"), 16, 16))
+    assert metrics["overlap"] == 0.0
+
+
+def test_the_data_are_the_same_bytes_again(project: Path) -> None:
+    before = {p.relative_to(project): sha256_file(p) for p in project.glob("*/*") if p.parent.name != "own"}
+    prepare(project)
+    assert before == {p.relative_to(project): sha256_file(p) for p in project.glob("*/*") if p.parent.name != "own"}
+
+
+def test_a_context_longer_than_the_text_says_what_fits(project: Path) -> None:
+    with pytest.raises(DataError, match=r"windows\.context_length = 10000000: longer than .* set it to at most \d+"):
+        windows(project / "tokens", project / "w", WindowsConfig(context_length=10_000_000, stride=8))
+    assert not (project / "w").exists()
+
+
+@pytest.mark.parametrize("name", ["train-00000.parquet", "manifest.json"])
+def test_a_damaged_artifact_is_never_read(project: Path, name: str) -> None:
+    path = project / "tokens" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"tokens"):
+        windows(project / "tokens", project / "w", WindowsConfig(context_length=16, stride=8))
+
+
+def test_one_text_file_just_works(tmp_path: Path, project: Path) -> None:
+    for path in (project / "own").iterdir():
+        path.unlink()
+    (project / "own" / "only.txt").write_text(topics["assignment"] * 2, encoding="utf-8")
+    prepare(project)
+    assert all(len(open_stream(project / "windows", split)) > 16 for split in SPLITS)
+
+
+def test_pretraining_writes_a_checkpoint_that_loads(project: Path) -> None:
+    metrics = run_pretrain(project)
+    manifest = open_verified(project / "model", "checkpoint")
+    assert manifest.config["stage"] == "pretrain"
+    model = load_gpt2(project / "model")
+    assert model.n_params() == metrics["parameters"]
+    curve = pd.read_csv(project / "model.csv")
+    assert curve["step"].tolist() == list(range(1, 13))
+    assert curve["val_loss"].notna().tolist() == [s in (5, 10, 12) for s in range(1, 13)]
+    assert round(curve["loss"].mean(), 6) == metrics["train_loss"]
+    assert curve["loss"].iloc[-3:].mean() < curve["loss"].iloc[0]
+
+
+def tree_hash(*paths: Path) -> dict[str, str]:
+    files = [f for p in paths for f in ([p] if p.is_file() else sorted(p.rglob("*")))]
+    return {f.name: sha256_file(f) for f in files}
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(project: Path) -> None:
+    """SIGKILL twice at different points, in a process of its own; then to the end."""
+    run_pretrain(project, "whole")
+    expected = tree_hash(project / "whole", project / "whole.csv")
+    for path in (project / "data").rglob("finished"):
+        path.unlink()
+    subprocess.run(["rm", "-rf", str(project / "data" / ".scratch")], check=True)
+    script = (
+        "import sys; sys.path.insert(0, {root!r}); sys.path.insert(0, {tests!r})\n"
+        "import torch; torch.set_num_threads({threads})\n"
+        "from pathlib import Path; import os, signal\n"
+        "import gptcore.checkpoint as c; real = c.save; seen = []\n"
+        "def save(*a, **k):\n"
+        "    real(*a, **k); seen.append(1)\n"
+        "    if len(seen) == int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "c.save = save\n"
+        "from test_stages import run_pretrain; run_pretrain(Path({project!r}), 'killed')\n"
+    ).format(root=str(ROOT), tests=str(Path(__file__).parent), project=str(project), threads=_threads())
+    environment = {**os.environ, "GPTCORE_THREADS": str(_threads())}
+    for kill_at, code in ((1, -9), (1, -9), (9, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(kill_at)], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+    assert "going on from step 8" in done.stdout
+    killed = tree_hash(project / "killed", project / "killed.csv")
+    assert {k.replace("killed", "whole"): v for k, v in killed.items()} == expected
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def test_other_parameters_start_afresh(project: Path) -> None:
+    run_pretrain(project, "a")
+    other = run_pretrain(project, "b", seed=4)
+    again = run_pretrain(project, "c")
+    assert tree_hash(project / "a" / "model.safetensors") == tree_hash(project / "c" / "model.safetensors")
+    assert tree_hash(project / "a" / "model.safetensors") != tree_hash(project / "b" / "model.safetensors")
+    assert again != other
+
+
+def test_how_often_one_looks_changes_nothing(project: Path) -> None:
+    run_pretrain(project, "a")
+    run_pretrain(project, "b", eval_every=1, save_every=100)
+    assert tree_hash(project / "a" / "model.safetensors") == tree_hash(project / "b" / "model.safetensors")
+
+
+def test_the_wrong_tokenizer_is_refused(project: Path) -> None:
+    tokenizer(project / "raw", project / "other", TokenizerConfig(kind="bpe", vocab_size=310), SPLIT)
+    with pytest.raises(DataError, match="another tokenizer"):
+        pretrain(
+            project / "windows",
+            project / "other",
+            project / "m",
+            project / "m.csv",
+            MODEL,
+            pretrain_config(),
+            NullTracker(),
+        )
+
+
+def test_load_gpt2_proves_parity_and_refuses_the_rest(project: Path) -> None:
+    run_pretrain(project)
+    metrics = load_stage(project / "model", project / "loaded", LoadGpt2Config(source="model"))
+    assert metrics["greedy_equal"]
+    assert metrics["token_ids_equal"]
+    assert open_verified(project / "loaded", "checkpoint").config["stage"] == "load_gpt2"
+    (project / "empty").mkdir()
+    with pytest.raises(DataError, match=r"model\.safetensors: missing; set load_gpt2\.source"):
+        load_stage(project / "empty", project / "x", LoadGpt2Config(source="empty"))
+
+
+def test_a_second_process_is_told_who_is_at_it(project: Path) -> None:
+    """The lock of a training that runs keeps a second one out, with exit code 75."""
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline", "pretrain", "--windows", "windows", "--tokenizer", "tokenizer"]
+    command += ["--out", "m", "--curve", "m.csv"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GPTCORE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, cwd=project, stderr=subprocess.PIPE, text=True) as first:
+        locks: list[Path] = []
+        until = time.monotonic() + 120
+        while not locks and time.monotonic() < until:
+            time.sleep(0.2)
+            locks = [p for p in (project / "data/.scratch/pretrain").glob("*/lock") if p.read_text()]
+        second = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, check=False)
+        assert second.returncode == 75, second.stderr
+        assert f"process {first.pid} is doing this very training" in second.stderr
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 130
+        assert "run it again to go on" in (first.stderr.read() if first.stderr else "")
+    assert list((project / "data/.scratch/pretrain").glob("*/step-*/manifest.json"))
+    assert not (project / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [(b"", 65, "no text"), (b"abc \xff def", 65, "offset 4"), (b"a\0b", 65, "NUL byte at offset 1")],
+)
+def test_bad_text_is_one_message(project: Path, content: bytes, code: int, words: str) -> None:
+    for path in (project / "own").iterdir():
+        path.unlink()
+    (project / "own" / "text.txt").write_bytes(content)
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("use_own: false", "use_own: true")
+    params = params[: params.index("  sources:")] + "  sources: {}\n" + params[params.index('  foundation: ""') :]
+    (project / "params.yaml").write_text(params, encoding="utf-8")
+    before = tree_hash(project / "raw")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "download", "--own", "own", "--out", "raw"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree_hash(project / "raw") == before
+
+
+def test_a_stage_by_hand_writes_metrics_and_provenance(project: Path) -> None:
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "windows", "--tokens", "tokens", "--out", "w"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((project / "data/metrics/windows.json").read_text())
+    record = json.loads((project / "data/.provenance/windows.json").read_text())
+    assert record["metrics"] == metrics
+    assert set(record["inputs"]) == {"tokens"}
+    with pytest.raises(ParameterError):
+        WindowsConfigFromFile(project)
+
+
+def WindowsConfigFromFile(project: Path) -> None:  # noqa: N802
+    from pipeline import params
+
+    (project / "params.yaml").write_text("windows: {context_length: 8, stride: 9}\n", encoding="utf-8")
+    params.load_stage("windows", project / "params.yaml")
