@@ -21,10 +21,10 @@ flow: $(READY)   ## the same as a Prefect flow
 	@$(ENV) python -m pipeline flow $(TARGETS)
 
 test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
-	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadgroup
+	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(READY) ## the other tests: full-size shapes, real servers, fault injection, a browser
-	@$(ENV) python -m pytest -m "slow or browser" -n 2 --dist loadgroup
+	@$(ENV) python -m pytest -m "slow or browser" -n 2 --dist loadfile
 
 test-all: test test-slow ## every test
 

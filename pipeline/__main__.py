@@ -35,7 +35,7 @@ def flow(
 ) -> None:
     """Run the DAG as a Prefect flow."""
     params.check_all()
-    from pipeline.repro import repro as run
+    from pipeline.flow_runner import run
 
     raise typer.Exit(run(targets or [], force=force))
 
@@ -46,9 +46,9 @@ def repro(
     profile: Annotated[str, typer.Option(help="overlay of params.yaml: a file in profiles/, without .yaml")] = "",
 ) -> None:
     """Run the DAG with DVC, check the parameters first, and say at the end what came out and whether it is the same."""
-    from pipeline.reproduce import reproduce
+    from pipeline.repro import repro as run
 
-    raise typer.Exit(reproduce(targets or [], profile))
+    raise typer.Exit(run(targets or [], profile))
 
 
 @app.command()

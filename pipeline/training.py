@@ -40,6 +40,8 @@ from pipeline.progress import progress
 from pipeline.tracking import Tracker
 
 FINISHED = "finished"
+ALWAYS = ("step", "loss", "learning_rate", "grad_norm")
+"""What every step has; the columns of a curve begin with them."""
 
 
 class InterruptedTraining(GPTCoreError):
@@ -123,7 +125,8 @@ def run(
 
 def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
     """The rows as CSV; an empty cell where nothing was measured."""
-    columns = list(dict.fromkeys(key for row in curve for key in row))
+    measured = {key for row in curve for key in row} - set(ALWAYS)
+    columns = [*ALWAYS, *sorted(measured)]  # not in the order of a row, which a resumed run reads from JSON
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()

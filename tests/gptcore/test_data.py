@@ -93,6 +93,9 @@ def test_seeds_and_epochs_have_orders_of_their_own():
     orders = [tuple(permute(np.arange(50), 50, (seed, epoch))) for seed in range(20) for epoch in range(20)]
     assert len(set(orders)) == 400
     assert tuple(range(50)) not in orders
+    seen = order(50, 7, seed=1, count=100)
+    assert seen[:50] != seen[50:], "an epoch repeats the one before"
+    assert seen != order(50, 7, seed=2, count=100)
 
 
 @settings(max_examples=80, deadline=None)

@@ -137,7 +137,7 @@ def test_a_lock_left_by_a_killed_dvc_is_no_obstacle(toy, wait_for):
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_without_prefect_the_whole_graph_is_made_and_stops_whole(toy, wait_for, sign):
-    code = "import sys; from pipeline.repro import repro; sys.exit(repro(with_prefect=False))"
+    code = "import sys; from pipeline.flow_runner import run; sys.exit(run(with_prefect=False))"
     command = [sys.executable, "-c", code]
     toy.knobs("left", seconds=60)
     whole = toy.start(command)

@@ -19,7 +19,7 @@ from pipeline.driver import Driver
 from pipeline.graph import StageNode
 
 RUN = "import json, sys; from pipeline.flow import run_flow; sys.exit(run_flow(*json.loads(sys.argv[1])))"
-REPRO = "import sys; from pipeline.repro import repro; sys.exit(repro())"
+REPRO = "import sys; from pipeline.flow_runner import run; sys.exit(run())"
 
 
 def command(code: str, *arguments: Any) -> list[str]:

@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PAGES = "import sys; from pipeline.ui import ui; ui(int(sys.argv[1]), int(sys.argv[2]))"
-REPRO = "import sys; from pipeline.repro import repro; sys.exit(repro())"
+REPRO = "import sys; from pipeline.flow_runner import run; sys.exit(run())"
 STAGE = """
 import sys
 from pathlib import Path
