@@ -9,7 +9,7 @@ ENV    := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=true MLFLOW_DISABLE_TELEME
 PROFILE ?=
 TARGETS ?=
 
-.PHONY: help repro flow test test-slow test-all bench ui report lint lock clean-venv
+.PHONY: help repro flow test test-slow test-all ui report lint lock clean-venv
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
@@ -27,9 +27,6 @@ test-slow: $(READY) ## the other tests: full-size shapes, real servers, fault in
 	@$(ENV) python -m pytest -m "slow or browser" -n 2 --dist loadfile
 
 test-all: test test-slow ## every test
-
-bench: $(READY)  ## tokens/s of a training step on this machine
-	@$(ENV) python -m benchmarks
 
 ui: $(READY)     ## Prefect's and MLflow's pages on this machine
 	@$(ENV) python -m pipeline ui

@@ -129,7 +129,7 @@ def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.N
             break
         new.append(int(token))
         text = tokenizer.decode(new)
-        if not text.endswith("�"):
+        if not text.endswith("\ufffd"):
             print(text[printed:], end="", flush=True)
             printed = len(text)
     print(tokenizer.decode(new)[printed:])

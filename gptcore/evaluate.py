@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gptcore.finetune import pad
-from gptcore.losses import IGNORE, token_nats
+from gptcore.losses import CHUNK_LOGITS, IGNORE, token_nats
 from gptcore.model import GPT
 from gptcore.runtime import autocast
 
@@ -44,9 +44,7 @@ def document_nats(
         for start in range(0, len(windows), batch_windows):
             chunk = windows[start : start + batch_windows]
             x, y = pad([w[0] for w in chunk], eot), pad([w[1] for w in chunk], IGNORE)
-            with autocast(dtype):
-                logits = model(x)
-            total += token_nats(logits, y).double().sum().item()
+            total += _nats(model, x, y, dtype)
     return total
 
 
@@ -55,9 +53,7 @@ def stream_loss(model: GPT, batches: Sequence[tuple[Tensor, Tensor]], dtype: str
     nats, count = 0.0, 0
     with _evaluating(model):
         for x, y in batches:
-            with autocast(dtype):
-                logits = model(x)
-            nats += token_nats(logits, y).double().sum().item()
+            nats += _nats(model, x, y, dtype)
             count += int((y != IGNORE).sum())
     return nats / max(1, count)
 
@@ -83,6 +79,19 @@ def macro_f1(predicted: Sequence[str], actual: Sequence[str], labels: Sequence[s
         errors = sum((p == label) != (a == label) for p, a in pairs)
         scores.append(2 * hits / (2 * hits + errors) if hits else 0.0)
     return sum(scores) / len(scores)
+
+
+def _nats(model: GPT, x: Tensor, y: Tensor, dtype: str) -> float:
+    """Nats of the targets that count; logits exist for those only, and for a part of them at a time."""
+    total = 0.0
+    with autocast(dtype):
+        counted = y != IGNORE
+        hidden, targets = model.hidden(x)[counted], y[counted]  # (n, C), (n)
+        rows = max(1, CHUNK_LOGITS // model.config.vocab_size)
+        for start in range(0, len(targets), rows):
+            part = slice(start, start + rows)
+            total += token_nats(model.head(hidden[part]), targets[part]).double().sum().item()
+    return total
 
 
 def _windows(ids: np.ndarray, eot: int, context: int, stride: int) -> Iterator[tuple[list[int], list[int]]]:

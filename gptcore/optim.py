@@ -129,7 +129,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
     )
     muon = [p for n, p in named if is_muon(n, p)]
     rest = [p for n, p in named if not is_muon(n, p)]
-    members: list[torch.optim.Optimizer] = [_adamw(rest, config)]
+    members: list[torch.optim.Optimizer] = [_adamw(rest, config)] if rest else []
     if muon:
         members.append(
             torch.optim.Muon(muon, lr=config.muon_learning_rate, weight_decay=config.weight_decay, nesterov=True)

@@ -1,0 +1,214 @@
+"""The whole pipeline on the tiny profile, in a clone, through the commands that a user types."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gptcore.artifact import sha256_file
+from pipeline import params
+from tests.hub_server import HubServer, save_tiny_gpt2
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+class Clone:
+    """A fresh copy of the project's files under git, with nothing run in it yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        names = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for name in names:
+            if (ROOT / name).is_file() and not name.startswith("data/metrics/") and name != "dvc.lock":
+                target = root / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target)
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("commit", "-qm", "clone")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "PYTHONPATH": ""}
+
+    def git(self, *arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True)
+
+    def run(self, *command: str, code: int = 0) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, stdin=None
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def repro(self, *arguments: str, code: int = 0) -> str:
+        return self.run("python", "-m", "pipeline", "repro", *arguments, code=code)
+
+    def outs(self) -> dict[str, str]:
+        files = [p for part in ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "windows")
+                 for p in sorted((self.root / "data" / part).rglob("*")) if p.is_file() and p.name != ".gitignore"]  # fmt: skip
+        return {p.relative_to(self.root).as_posix(): sha256_file(p) for p in files}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    made = Clone(tmp_path_factory.mktemp("clone") / "project")
+    made.printed = made.repro("--profile", "tiny")  # type: ignore[attr-defined]
+    return made
+
+
+def test_it_ends_with_the_numbers_and_where_to_look(clone: Clone) -> None:
+    printed = clone.printed  # type: ignore[attr-defined]
+    for words in ("bits/byte", "macro-F1", "data/report/index.html", "make ui", "Once upon a time"):
+        assert words in printed
+    assert "no traceback" not in printed
+    assert "Traceback" not in printed
+    assert {p.stem for p in (clone.root / "data/metrics").glob("*.json")} == {
+        *(set(params.STAGES) - {"export"}),
+        *(f"export-{name}" for name in ("pretrain", "finetune_classify", "finetune_instruct")),
+    }
+
+
+def test_a_second_run_runs_nothing(clone: Clone) -> None:
+    assert "Running stage" not in clone.run("dvc", "repro")
+    started = time.monotonic()
+    assert "Running stage" not in clone.repro()
+    assert time.monotonic() - started < 120
+
+
+def test_only_what_depends_on_a_change_runs(clone: Clone) -> None:
+    printed = clone.run("dvc", "repro", "--dry", "-f") and clone.run("dvc", "status")
+    assert "up to date" in printed
+    path = clone.root / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    text = re.sub(r"(finetune_instruct:\n(?:  .*\n)*?  max_steps: )\d+", r"\g<1>21", before)
+    assert text != before
+    path.write_text(text, encoding="utf-8")
+    ran = set(re.findall(r"Running stage '(.+?)'", clone.run("dvc", "repro", "--dry")))
+    path.write_text(before, encoding="utf-8")
+    assert ran == {"finetune_instruct", "export@finetune_instruct"}
+
+
+def test_dvc_shows_what_there_is(clone: Clone) -> None:
+    assert "bits_per_byte" in clone.run("dvc", "metrics", "show", "--json")
+    assert "finetune_classify" in clone.run("dvc", "dag")
+    assert "pretrain.max_steps" in clone.run("dvc", "params", "diff", "HEAD")
+    assert "workspace" in clone.run("dvc", "exp", "show", "--csv")
+    clone.run("dvc", "plots", "show", "-o", "plots")
+    assert "vega" in (clone.root / "plots" / "index.html").read_text(encoding="utf-8").lower()
+    shutil.rmtree(clone.root / "plots")
+
+
+def test_the_exports_work_from_the_command_line(clone: Clone) -> None:
+    told = clone.run("python", "-m", "gptcore", "generate", "data/export/pretrain", "Once upon a time")
+    assert told.startswith("Once upon a time")
+    labelled = clone.run("python", "-m", "gptcore", "classify", "data/export/finetune_classify", "oil prices rose")
+    assert len(labelled.splitlines()) == 8
+    for name in ("pretrain", "finetune_classify", "finetune_instruct"):
+        assert json.loads((clone.root / "data/export" / name / "parity.json").read_text())
+        assert (clone.root / "data/export" / name / "README.md").stat().st_size > 1000
+
+
+def test_every_executed_stage_is_an_mlflow_run(clone: Clone) -> None:
+    code = (
+        "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+        "runs = mlflow.search_runs(search_all_experiments=True, output_format='list')\n"
+        "print(json.dumps({r.info.run_name: len(mlflow.MlflowClient().get_metric_history(r.info.run_id, 'loss'))"
+        " for r in runs}))"
+    )
+    points = json.loads(clone.run("python", "-W", "ignore", "-c", code).strip().splitlines()[-1])
+    assert {"pretrain", "evaluate", "finetune_classify", "export-pretrain"} <= set(points)
+    assert points["pretrain"] == 30
+
+
+def test_the_same_commit_gives_the_same_bytes_even_if_killed(clone: Clone, tmp_path: Path) -> None:
+    """A second clone, killed with its whole process group in the middle of each training; then run to the end."""
+    expected = clone.outs()
+    other = Clone(tmp_path / "päth with space")
+    (other.root / "params.yaml").write_bytes((clone.root / "params.yaml").read_bytes())
+    scratch = other.root / "data" / ".scratch"
+    for stage in ("pretrain", "finetune_classify", "finetune_instruct"):
+        with subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=other.root,
+            env=other.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            until = time.monotonic() + 400
+            while not list((scratch / stage).glob("*/step-*/manifest.json")) and time.monotonic() < until:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+        assert list((scratch / stage).glob("*/step-*/manifest.json")), stage
+    other.run("dvc", "repro")
+    assert other.outs() == expected
+    assert (other.root / "dvc.lock").read_bytes() == (clone.root / "dvc.lock").read_bytes()
+
+
+def test_bad_parameters_stop_before_any_work(clone: Clone, tmp_path: Path) -> None:
+    path = clone.root / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("evaluate:\n", "evalute:\n", 1), encoding="utf-8")
+    try:
+        printed = clone.repro(code=64)
+        assert "evalute: unknown section" in printed
+        assert "Running stage" not in printed
+        assert "evalute: unknown section" in clone.run("python", "-m", "pipeline", "flow", code=64)
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_published_model_is_fetched_and_loaded(clone: Clone, tmp_path: Path) -> None:
+    """The way of the profile gpt2-124m, against a local server that speaks the hub's protocol."""
+    save_tiny_gpt2(tmp_path / "tiny")
+    with HubServer({"openai-community/gpt2": tmp_path / "tiny"}) as hub:
+        environment = {"HF_ENDPOINT": hub.endpoint, "GPTCORE_TRACKING": "off"}
+        path = clone.root / "params.yaml"
+        before = path.read_text(encoding="utf-8")
+        text = before.replace(
+            "load_gpt2:\n  source: data/checkpoints/pretrain", "load_gpt2:\n  source: data/raw/foundation"
+        )
+        text = re.sub(r"  foundation: .*\n", "  foundation: hf://openai-community/gpt2@main\n", text)
+        path.write_text(text, encoding="utf-8")
+        cache = tmp_path / "cache"
+        shutil.copytree(os.environ["GPTCORE_CACHE"], cache)
+        environment["GPTCORE_CACHE"] = str(cache)
+        try:
+            for command in (
+                ["download", "--own", "data/own", "--out", str(tmp_path / "raw")],
+                ["load_gpt2", "--source", str(tmp_path / "raw" / "foundation"), "--out", str(tmp_path / "loaded")],
+            ):
+                done = subprocess.run(
+                    ["python", "-m", "pipeline", *command, "--metrics", str(tmp_path / "metrics.json")],
+                    cwd=clone.root,
+                    env={**clone.environment, **environment},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, done.stderr
+        finally:
+            path.write_text(before, encoding="utf-8")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["greedy_equal"]
+    assert metrics["token_ids_equal"]
+    assert (tmp_path / "loaded" / "vocab.json").is_file()
