@@ -18,7 +18,7 @@ repro: $(READY)  ## bring everything up to date (PROFILE=tiny|own|gpt2-124m, TAR
 	@$(ENV) python -m pipeline repro $(if $(PROFILE),--profile $(PROFILE)) $(TARGETS)
 
 flow: $(READY)   ## the same as a Prefect flow
-	@$(ENV) python -m pipeline flow $(TARGETS)
+	@$(ENV) python -m pipeline flow $(if $(PROFILE),--profile $(PROFILE)) $(TARGETS)
 
 test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
 	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
@@ -39,8 +39,8 @@ lint: $(READY)   ## ruff and mypy
 
 # Exact versions of everything.  pip resolves nothing: the lock names it all.
 $(READY): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the locked dependencies into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

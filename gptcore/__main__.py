@@ -4,6 +4,7 @@ For people who only want the library; everything that makes models is in ``pytho
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,7 @@ from typing import NoReturn
 import torch
 
 from gptcore import runtime
+from gptcore.artifact import MANIFEST, open_verified
 from gptcore.errors import GPTCoreError, ParameterError
 from gptcore.finetune import format_prompt
 from gptcore.generate import stream
@@ -23,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         runtime.configure()
+        if options.directory and (options.directory / MANIFEST).is_file():
+            open_verified(options.directory)
         options.run(options)
     except GPTCoreError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -90,7 +94,7 @@ def _chat(options: argparse.Namespace) -> None:
 
 def _classify(options: argparse.Namespace) -> None:
     model, tokenizer = load_classifier(options.directory), Tokenizer.load(options.directory)
-    ids = tokenizer.encode(options.text)[: model.gpt.config.context_length]
+    ids = tokenizer.encode(options.text)[: _longest(options.directory, model.gpt.config.context_length)]
     if not ids:
         raise ValueError("TEXT: expected at least one character, found none")
     with torch.inference_mode():
@@ -99,9 +103,15 @@ def _classify(options: argparse.Namespace) -> None:
         print(f"{p:7.2%}  {label}")
 
 
+def _longest(directory: Path, context: int) -> int:
+    """Tokens of a text that the classifier was tuned on; the whole context if it does not say."""
+    path = directory / "tokenizer_config.json"
+    told = json.loads(path.read_text(encoding="utf-8")).get("model_max_length") if path.is_file() else None
+    return min(told, context) if isinstance(told, int) else context
+
+
 def _info(options: argparse.Namespace) -> None:
     print(f"threads        {runtime.threads()}")
-    print(f"device         {runtime.device()}")
     print(f"bfloat16       {'used' if runtime.has_fast_bfloat16() else 'not used: slow or missing here'}")
     print(f"machine class  {runtime.machine_class()}")
     if options.directory:

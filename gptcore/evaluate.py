@@ -84,7 +84,7 @@ def macro_f1(predicted: Sequence[str], actual: Sequence[str], labels: Sequence[s
 def _nats(model: GPT, x: Tensor, y: Tensor, dtype: str) -> float:
     """Nats of the targets that count; logits exist for those only, and for a part of them at a time."""
     total = 0.0
-    with autocast(dtype):
+    with autocast(dtype, x.device.type):
         counted = y != IGNORE
         hidden, targets = model.hidden(x)[counted], y[counted]  # (n, C), (n)
         rows = max(1, CHUNK_LOGITS // model.config.vocab_size)

@@ -39,23 +39,22 @@ def threads() -> int:
     return int(chosen) if chosen.isdigit() and int(chosen) > 0 else torch.get_num_threads()
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 here."""
-    if torch.cuda.is_available():
+def has_fast_bfloat16(device: str = "cpu") -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this kind of device."""
+    if device == "cuda":
         return torch.cuda.is_bf16_supported()
     cpu: Any = torch.cpu
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(cpu, name)() for name in probes if hasattr(cpu, name))
 
 
-def autocast(dtype: str = "auto") -> contextlib.AbstractContextManager[Any]:
-    """Matrix products in bfloat16 (``auto``: where that is fast), sums and norms in float32."""
-    use_bfloat16 = dtype == "bfloat16" or (dtype == "auto" and has_fast_bfloat16())
-    return torch.autocast(device(), dtype=torch.bfloat16) if use_bfloat16 else contextlib.nullcontext()
+def autocast(dtype: str = "auto", device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
+    """Matrix products in bfloat16 (``auto``: where that is fast), sums and norms in float32.
 
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    ``device`` is where the model is: its parameters' ``device.type``.
+    """
+    use_bfloat16 = dtype == "bfloat16" or (dtype == "auto" and has_fast_bfloat16(device))
+    return torch.autocast(device, dtype=torch.bfloat16) if use_bfloat16 else contextlib.nullcontext()
 
 
 @cache

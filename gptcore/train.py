@@ -104,7 +104,7 @@ def train(
                 batch = next(stream)
             except StopIteration:
                 return
-            with autocast(config.dtype):
+            with autocast(config.dtype, parameters[0].device.type):
                 value = loss(model, batch)
             (value / config.accumulation_steps).backward()
             total += value.item() / config.accumulation_steps

@@ -20,20 +20,26 @@ import typer
 
 from gptcore.artifact import write_json
 from gptcore.errors import GPTCoreError
-from pipeline import environment, params
+from pipeline import environment, params, profiles
 from pipeline.artifacts import as_plain
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 OUTPUTS = ("out", "curve", "confusion")
 """Path parameters that a stage writes; all others are inputs."""
+PROFILE_HELP = "overlay of params.yaml: a file in profiles/, without .yaml"
+READABLE = ("README.md", "parity.json", "mistakes.json", "answers.json")
+"""Files inside an output that the tracker shows."""
 
 
 @app.command()
 def flow(
     targets: Annotated[list[str] | None, typer.Argument(help="stages to bring up to date (default: all)")] = None,
     force: Annotated[bool, typer.Option(help="run the stages even if nothing changed")] = False,
+    profile: Annotated[str, typer.Option(help=PROFILE_HELP)] = "",
 ) -> None:
     """Run the DAG as a Prefect flow."""
+    if profile:
+        profiles.apply(profile)
     params.check_all()
     from pipeline.flow_runner import run
 
@@ -43,7 +49,7 @@ def flow(
 @app.command()
 def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="stages to bring up to date (default: all)")] = None,
-    profile: Annotated[str, typer.Option(help="overlay of params.yaml: a file in profiles/, without .yaml")] = "",
+    profile: Annotated[str, typer.Option(help=PROFILE_HELP)] = "",
 ) -> None:
     """Run the DAG with DVC, check the parameters first, and say at the end what came out and whether it is the same."""
     from pipeline.repro import repro as run
@@ -112,10 +118,23 @@ def stage_command(stage: str) -> Callable[..., None]:
 
 
 def _run_stage(stage: str, function: Callable[..., dict[str, Any]], given: dict[str, Path], metrics: Path) -> None:
-    """Check parameters and inputs, run, record."""
-    from pipeline import provenance, tracking
+    """Check the parameters, wait for whoever writes the same outputs, run, record."""
+    from pipeline.locks import exclusive
 
     configs = params.load_stage(stage)
+    with exclusive(environment.scratch() / "stages" / f"{metrics.stem}.lock", f"another {metrics.stem}"):
+        _run_alone(stage, function, given, configs, metrics)
+
+
+def _run_alone(
+    stage: str,
+    function: Callable[..., dict[str, Any]],
+    given: dict[str, Path],
+    configs: dict[str, Any],
+    metrics: Path,
+) -> None:
+    from pipeline import provenance, tracking
+
     inputs = provenance.input_hashes({name: path for name, path in given.items() if name not in OUTPUTS})
     facts = provenance.Run.begin(stage, as_plain(configs), inputs)
     wants_tracker = "tracker" in inspect.signature(function).parameters
@@ -124,8 +143,17 @@ def _run_stage(stage: str, function: Callable[..., dict[str, Any]], given: dict[
         with redirect_stdout(sys.stderr):  # what libraries print is progress, not a result
             result = function(**given, **configs, **({"tracker": tracker} if wants_tracker else {}))
         write_json(metrics, result)
+        for path in _worth_watching(given):
+            tracker.artifact(path, path.name)
         facts.end(name, result)
         tracker.finish(result)
+
+
+def _worth_watching(given: dict[str, Path]) -> list[Path]:
+    """The small files among a stage's outputs that a person would open: curves, cards, mistakes, answers."""
+    outputs = [given[name] for name in OUTPUTS if name in given]
+    inside = [path / name for path in outputs for name in READABLE]
+    return [path for path in [*outputs, *inside] if path.is_file()]
 
 
 def main() -> None:

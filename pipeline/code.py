@@ -20,6 +20,7 @@ NO_BYTES = {
     "pipeline/feeder.py": "a view: carries spools to MLflow",
     "pipeline/spool.py": "a view: the file format between the two",
     "pipeline/environment.py": "paths of scratch and telemetry switches",
+    "pipeline/locks.py": "decides who waits for whom",
     "pipeline/progress.py": "a view: prints progress",
     "pipeline/provenance.py": "records how an artifact came to be, outside the outs",
     "pipeline/code.py": "decides where scratch lies, not what is computed",

@@ -192,7 +192,8 @@ def _limitations(kind: str, config: GPTConfig) -> str:
     own = {
         "finetune_classify": [
             "Every text gets one of the labels, whether or not one fits, and the probabilities are not calibrated.",
-            f"Texts are cut after {config.context_length:,} tokens; `truncation=True` does the same in `transformers`.",
+            "Long texts are cut where its tuning cut them (`model_max_length`); `truncation=True` does so in "
+            "`transformers`.",
         ],
         "finetune_instruct": [
             "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."

@@ -141,21 +141,26 @@ def read(spool: Path, offset: int) -> tuple[list[tuple[int, Event]], int]:
 
 
 def writer_lives(spool: Path) -> bool:
-    """Whether a process is still writing to ``spool``."""
-    with open(spool, "rb") as file:
-        try:
+    """Whether a process is still writing to ``spool``; nobody writes to one that the feeder just removed."""
+    try:
+        with open(spool, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def pending(spool: Path) -> bool:
     """Whether a run that no longer writes has something left to deliver, its end included."""
     if not spool.exists() or writer_lives(spool):
         return False
-    delivery = Delivery.load(spool)
-    return delivery.offset < read(spool, delivery.offset)[1] or not delivery.status
+    try:
+        delivery = Delivery.load(spool)
+        return delivery.offset < read(spool, delivery.offset)[1] or not delivery.status
+    except FileNotFoundError:  # delivered and removed between two looks
+        return False
 
 
 def remove(spool: Path) -> None:

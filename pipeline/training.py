@@ -113,10 +113,11 @@ def run(
                 tracker.log({k: v for k, v in row.items() if k != "step"}, step.index)
                 bar.set_postfix_str(_summary(step, row, tokens_per_step), refresh=False)
                 bar.update()
-                if last or interrupted() or step.index % cadence.save_every == 0:
+                stopping = interrupted() and not last  # asked once: a signal may come between two looks
+                if last or stopping or step.index % cadence.save_every == 0:
                     checkpoint.save(scratch, model, optimizers, step.index, {"curve": curve})
                     checkpoint.prune(scratch, keep=2)
-                if interrupted() and not last:
+                if stopping:
                     raise InterruptedTraining(f"{stage}: stopped after step {step.index}; run it again to go on")
         clock.note(config.max_steps, tokens_per_step)
         _finish(scratch)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from gptcore import runtime
 from gptcore.artifact import Manifest, commit, open_verified, read_manifest, sha256_file, sha256_text, write_json
 from gptcore.errors import DataError, ParameterError
 from gptcore.evaluate import bits_per_byte, document_nats, perplexity

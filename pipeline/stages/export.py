@@ -58,7 +58,7 @@ def export(checkpoint: Path, out: Path, cfg: ExportConfig) -> dict[str, Any]:
     chat = stage == "finetune_instruct"
     with commit(out, kind=KIND, config={"stage": stage}, inputs={"checkpoint": manifest.content_hash}) as draft:
         save_gpt2(model, draft, tokenizer)
-        _add_tokenizer_files(draft, model, chat)
+        _add_tokenizer_files(draft, model, _longest(manifest, model), chat)
         if isinstance(model, GPT):
             _add_generation_config(draft, model, tokenizer, chat=chat)
         parity = prove(draft, model, tokenizer, cfg, checkpoint)
@@ -106,14 +106,20 @@ def _statement(parity: Parity) -> dict[str, Any]:
     }
 
 
-def _add_tokenizer_files(draft: Path, model: GPT | Classifier, chat: bool) -> None:
+def _add_tokenizer_files(draft: Path, model: GPT | Classifier, longest: int, chat: bool) -> None:
     write_atomically(draft / "tokenizer.json", _tokenizer_json(draft).encode())
     fields = json.loads((draft / "tokenizer_config.json").read_text(encoding="utf-8"))
     side = "right" if isinstance(model, Classifier) else "left"  # a text that goes on must end at the edge
-    fields |= {"model_max_length": _gpt(model).config.context_length, "padding_side": side, "truncation_side": side}
+    fields |= {"model_max_length": longest, "padding_side": side, "truncation_side": side}
     write_json(draft / "tokenizer_config.json", fields)
     if chat:
         write_atomically(draft / "chat_template.jinja", _chat_template().encode())
+
+
+def _longest(manifest: Manifest, model: GPT | Classifier) -> int:
+    """Tokens of a text that the model was made for: a classifier's tuning may have cut its texts."""
+    tuned = manifest.config.get("finetune_classify", {})
+    return tuned.get("max_tokens", _gpt(model).config.context_length)
 
 
 def _tokenizer_json(directory: Path) -> str:

@@ -22,9 +22,10 @@ import torch
 from gptcore import runtime
 from gptcore.artifact import commit, read_manifest, write_atomically, write_json
 from gptcore.data import Batch
+from gptcore.errors import ParameterError
 from gptcore.evaluate import accuracy, macro_f1
 from gptcore.finetune import Classifier, classification_loss, pad
-from gptcore.gpt2 import load_gpt2, save_gpt2
+from gptcore.gpt2 import load_gpt2, read_config, save_gpt2
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
 from pipeline import training
@@ -82,6 +83,7 @@ def finetune_classify(
     test = read_labelled(raw, "test")
     train, val = _hold_out(read_labelled(raw, "train"), cfg.val_fraction)
     encoder = Tokenizer.load(foundation)
+    _check_fits(cfg.max_tokens, foundation)
     encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
 
     torch.manual_seed(cfg.seed)
@@ -119,7 +121,7 @@ def finetune_classify(
         "train_documents": len(train),
         "val_documents": len(val),
         "test_documents": len(test),
-        "cut_documents": sum(len(row) == cfg.max_tokens for row in encoded["test"]),
+        "documents_at_max_tokens": sum(len(row) == cfg.max_tokens for row in encoded["test"]),
     }
     card = {
         "stage": "finetune_classify",
@@ -131,6 +133,15 @@ def finetune_classify(
         save_gpt2(model, draft, encoder)
         write_json(draft / "mistakes.json", _worst_mistakes(test, predicted, confidence))
     return metrics
+
+
+def _check_fits(max_tokens: int, foundation: Path) -> None:
+    context = read_config(foundation)["n_positions"]
+    if max_tokens > context:
+        raise ParameterError(
+            f"finetune_classify.max_tokens = {max_tokens}: the foundation in {foundation} sees {context} tokens; "
+            "set it to at most that in params.yaml"
+        )
 
 
 def _hold_out(

@@ -18,6 +18,7 @@ from torch import Tensor
 from gptcore import runtime
 from gptcore.artifact import commit, sha256_file, write_json
 from gptcore.data import Batch
+from gptcore.errors import DataError
 from gptcore.finetune import format_prompt, instruction_batch, instruction_example
 from gptcore.generate import generate
 from gptcore.gpt2 import load_gpt2, save_gpt2
@@ -156,6 +157,8 @@ def _mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> 
             total += response_loss(model, batch).item() * tokens
         count += tokens
     model.train(was_training)
+    if not count:
+        raise DataError("instructions: every entry is longer than the foundation's context; shorten the prompts")
     return total / count
 
 

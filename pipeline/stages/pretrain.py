@@ -109,12 +109,11 @@ def pretrain(
         "steps": cfg.max_steps,
         "tokens_seen": cfg.max_steps * batch_tokens,
         "parameters": gpt.n_params(),
-        "machine_class": runtime.machine_class(),
     }
     card = {"stage": "pretrain", **config, "sources": facts.config["sources"], "metrics": metrics}
     with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
         save_gpt2(gpt, draft, encoder)
-    return metrics
+    return {**metrics, "machine_class": runtime.machine_class()}  # in git, not in the hashed out
 
 
 def _matching_tokenizer(directory: Path, fingerprint: str) -> Tokenizer:

@@ -63,8 +63,9 @@ class Clone:
         return self.run("python", "-m", "pipeline", "repro", *arguments, code=code)
 
     def outs(self) -> dict[str, str]:
-        files = [p for part in ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "windows")
-                 for p in sorted((self.root / "data" / part).rglob("*")) if p.is_file() and p.name != ".gitignore"]  # fmt: skip
+        parts = ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "windows")
+        files = [p for part in parts for p in sorted((self.root / "data" / part).rglob("*"))]
+        files = [p for p in files if p.is_file() and p.name != ".gitignore"]
         return {p.relative_to(self.root).as_posix(): sha256_file(p) for p in files}
 
 

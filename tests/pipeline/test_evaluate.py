@@ -166,13 +166,13 @@ def save(directory: Path, model: GPT, vocabulary: Tokenizer) -> None:
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same arithmetic on every processor."""
-    monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda *_: False)
 
 
 @pytest.fixture(scope="module")
 def result(world: World, tmp_path_factory: pytest.TempPathFactory) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "has_fast_bfloat16", lambda: False)
+        patch.setattr(runtime, "has_fast_bfloat16", lambda *_: False)
         out, shelf = tmp_path_factory.mktemp("result") / "evaluation", Shelf()
         return Result(out, world.run(out, tracker=shelf), shelf)
 

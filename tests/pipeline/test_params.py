@@ -1,6 +1,7 @@
 """params.yaml: everything wrong is said at once, before any work."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gptcore.errors import ParameterError
-from pipeline import params
-from pipeline.profiles import overrides
+from pipeline import params, profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,8 +106,31 @@ def test_a_stage_stops_before_any_work(tmp_path: Path, document: dict) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml"]
 
 
-def test_a_profile_becomes_overrides_for_dvc(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("a:\n  b: it's\n  c: [1, 2]\n  d: true\n  e: 0.5\n")
-    assert overrides("mine", tmp_path) == ["a.b='it\\'s'", "a.c=[1,2]", "a.d=true", "a.e=0.5"]
+def test_a_profile_is_merged_with_comments_kept(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    profiles.apply("tiny", path, ROOT / "profiles")
+    merged, base = params.read(path), params.read(ROOT / "params.yaml")
+    assert merged["model"] == {**base["model"], "d_model": 32, "n_layer": 1, "n_head": 2}
+    assert merged["download"] == base["download"]
+    assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+
+
+def test_a_bad_profile_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    (tmp_path / "mine.yaml").write_text("windows: {stride: 0}\npretrain: {nonsense: 1}\n")
+    with pytest.raises(ParameterError, match=r"stride = 0(.|\n)*nonsense: unknown"):
+        profiles.apply("mine", path, tmp_path)
+    assert path.read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.yaml", "params.yaml"]
     with pytest.raises(ParameterError, match="expected one of: mine"):
-        overrides("yours", tmp_path)
+        profiles.apply("yours", path, tmp_path)
+
+
+def test_a_profile_may_set_what_params_yaml_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    (tmp_path / "mine.yaml").write_text("model: {bias: false}\n")
+    profiles.apply("mine", path, tmp_path)
+    assert params.load_stage("pretrain", path)["model"].bias is False

@@ -242,7 +242,8 @@ def test_a_second_process_is_told_who_is_at_it(project: Path) -> None:
         while not locks and time.monotonic() < until:
             time.sleep(0.2)
             locks = [p for p in (project / "data/.scratch/pretrain").glob("*/lock") if p.read_text()]
-        second = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, check=False)
+        elsewhere = [*command, "--metrics", "other.json"]  # the same training for other outputs
+        second = subprocess.run(elsewhere, env=environment, cwd=project, capture_output=True, text=True, check=False)
         assert second.returncode == 75, second.stderr
         assert f"process {first.pid} is doing this very training" in second.stderr
         first.send_signal(signal.SIGTERM)

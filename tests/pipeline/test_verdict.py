@@ -31,7 +31,9 @@ def repo(tmp_path: Path) -> Path:
 
 def write(root: Path, machine_class: str, **stages: dict) -> None:
     YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, root / "dvc.lock")
-    (root / "data/metrics/pretrain.json").write_text(json.dumps({"machine_class": machine_class}))
+    (root / "data/.provenance").mkdir(exist_ok=True)
+    for path in ("data/metrics/pretrain.json", "data/.provenance/pretrain.json"):
+        (root / path).write_text(json.dumps({"machine_class": machine_class}))
 
 
 def test_equal_bytes(repo: Path) -> None:
@@ -61,4 +63,12 @@ def test_changed_parameters_are_not_compared(repo: Path) -> None:
     )
     found = verdict(repo)
     assert found.kept
-    assert "recipe changed since the last commit: pretrain" in found.text
+    assert "their recipe changed since the last commit: pretrain" in found.text
+
+
+def test_metrics_must_be_reproduced_too(repo: Path) -> None:
+    write(repo, "class-a", windows=stage("data/windows", "w"), pretrain=stage("data/metrics/pretrain.json", "p"))
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "x"], cwd=repo, check=True)
+    write(repo, "class-a", windows=stage("data/windows", "w"), pretrain=stage("data/metrics/pretrain.json", "q"))
+    assert not verdict(repo).kept
+    assert "data/metrics/pretrain.json" in verdict(repo).text

@@ -1,0 +1,36 @@
+"""Locks: a second process waits, says for whom, and a killed holder leaves nothing behind."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.locks import exclusive
+with exclusive(Path(sys.argv[1]), "the other one"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def start(path: Path, seconds: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLD, str(path), str(seconds)]
+    project = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_second_waits_until_the_first_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "stage.lock"
+    with start(path, 60) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "held\n"
+        with start(path, 0) as second:
+            assert second.stderr
+            assert second.stderr.readline() == f"waiting for the other one to end (process {first.pid})\n"
+            time.sleep(0.5)
+            assert second.poll() is None
+            first.send_signal(signal.SIGKILL)
+            assert second.wait(20) == 0
