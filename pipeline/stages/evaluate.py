@@ -138,6 +138,7 @@ def evaluate(
     cfg: EvaluateConfig,
     tracker: Tracker,
 ) -> dict[str, Any]:
+    runtime.configure()
     tasks = _tasks(raw, instructions, cfg)
     train, test = _read_split(tokens, tokenizer, "train"), _read_split(tokens, tokenizer, "test")
     models = {"pretrained": open_verified(pretrained, CHECKPOINT), "loaded": open_verified(loaded, CHECKPOINT)}
