@@ -22,6 +22,8 @@ from pipeline.report import render
 from pipeline.summary import summary
 from pipeline.verdict import verdict
 
+GO_BACK = "git checkout params.yaml dvc.lock data/metrics"
+
 
 def repro(targets: Sequence[str] = (), profile: str = "") -> int:
     """Bring ``targets`` (default: everything) up to date; returns the exit code."""
@@ -44,9 +46,7 @@ def repro(targets: Sequence[str] = (), profile: str = "") -> int:
         code = _tell(root, targets)
     _view("the tracker", tracking.deliver)
     if profile:
-        print(
-            f"\nparams.yaml now holds the profile {profile!r}; `git checkout params.yaml dvc.lock data/metrics` goes back."
-        )
+        print(f"\nparams.yaml now holds the profile {profile!r}; going back: {GO_BACK}")
     return code
 
 
