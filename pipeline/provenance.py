@@ -8,6 +8,8 @@ The *fingerprint* of a run is the hash of all that decides its result: parameter
 code, and the versions that can change numbers.  A killed training resumes only under its own fingerprint.
 """
 
+import resource
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,9 +57,16 @@ class Run:
             "metrics": metrics,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
             "seconds": round(time.time() - self.started, 2),
+            "peak_memory_mb": _peak_memory_mb(),
             **_NOTES,
         }
         write_json(environment.root() / "data" / ".provenance" / f"{name}.json", record)
+
+
+def _peak_memory_mb() -> int:
+    """Largest resident memory of this process so far; Linux counts it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def fingerprint(stage: str, sections: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
