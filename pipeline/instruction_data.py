@@ -3,9 +3,10 @@
 Each line is a JSON object with exactly the keys ``instruction``, ``input``, ``output``, ``kind`` and ``split``,
 all strings.  ``input`` may be empty; ``kind`` groups tasks that are solved in the same way.
 
-The file is tracked in git and edited by hand, so every line is checked, those of the other splits included, and
-the first bad one is an error that names it.  Rejected: skipping and counting bad lines, as is done for
-fetched corpora: whoever edits this file wants to know.  Ten thousand lines take 30 ms.
+The file is generated (`pipeline/instructions.py`) and may be replaced by anyone's own, so every line is checked,
+those of the other splits included, and the first bad one is an error that names it.  Rejected: skipping and
+counting bad lines, as is done for fetched corpora: whoever writes this file wants to know.  Ten thousand lines
+take 30 ms.
 """
 
 import json
