@@ -12,8 +12,6 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import pytest
 import torch
 
