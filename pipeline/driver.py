@@ -35,6 +35,7 @@ import psutil
 from gptcore.errors import BusyError, GPTCoreError
 from pipeline import environment, processes
 from pipeline.graph import load_graph
+from pipeline.locks import mend_dvc_lock
 
 # DVC's exit code is 255 for every failure: what happened is read from its words (pinned by a test).
 SKIPPED = re.compile(r"^Stage '.*' didn't change, skipping")
@@ -122,7 +123,11 @@ class Driver:
         told = False
         while True:
             lines = Lines(log)
-            code = self._attempt(name, arguments, lines, deadline, timeout_seconds)
+            mend_dvc_lock()
+            try:
+                code = self._attempt(name, arguments, lines, deadline, timeout_seconds)
+            finally:
+                mend_dvc_lock()  # a DVC that was stopped while writing it would keep out the next one
             if code == 0:
                 return lines.outcome
             if not lines.busy:

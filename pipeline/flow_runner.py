@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from gptcore.errors import GPTCoreError
 from pipeline import environment, processes, tracking, ui
 from pipeline.driver import run_without_prefect
+from pipeline.locks import mend_dvc_lock
 
 
 def run(targets: Sequence[str] = (), force: bool = False, with_prefect: bool = True) -> int:
     """Bring ``targets`` (default: everything) up to date, then wait for the tracker; returns the exit code."""
     environment.quiet()
+    mend_dvc_lock()
     with processes.interruptible(), tracking.execution(targets) as record:
         if code := _run(targets, force, with_prefect):
             record.fail(f"exit code {code}", "KILLED" if code == 130 else "FAILED")

@@ -6,11 +6,33 @@ then waits for the worker instead of writing beside it.
 """
 
 import fcntl
+import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pipeline import environment
+
+
+def mend_dvc_lock() -> None:
+    """Delete DVC's table of path locks if a killed DVC left it half-written; DVC itself refuses to start then.
+
+    It is rewritten in place, so for an instant a living DVC's table looks the same: only one that stays broken goes.
+    """
+    table = environment.root() / ".dvc" / "tmp" / "rwlock"
+    for _ in range(5):
+        try:
+            json.loads(table.read_text(encoding="utf-8"))
+            return
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(0.2)
+    print(f"{table}: half-written by a killed run; deleted", file=sys.stderr)
+    table.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline import environment, params, profiles, tracking
 from pipeline.driver import dvc_program
-from pipeline.locks import exclusive
+from pipeline.locks import exclusive, mend_dvc_lock
 from pipeline.report import render
 from pipeline.summary import summary
 from pipeline.verdict import verdict
@@ -62,6 +62,7 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
 
 def _call(command: Sequence[str], lock: int) -> int:
     """Run to the end, even past a Ctrl-C: it has reached the stage too, which is saving."""
+    mend_dvc_lock()
     with subprocess.Popen(command, env=dict(os.environ), pass_fds=[lock]) as process:
         while True:
             try:

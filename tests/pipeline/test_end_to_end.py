@@ -96,16 +96,16 @@ def test_a_second_run_runs_nothing(clone: Clone) -> None:
 
 
 def test_only_what_depends_on_a_change_runs(clone: Clone) -> None:
-    printed = clone.run("dvc", "repro", "--dry", "-f") and clone.run("dvc", "status")
-    assert "up to date" in printed
+    assert "up to date" in clone.run("dvc", "status")
     path = clone.root / "params.yaml"
     before = path.read_text(encoding="utf-8")
     text = re.sub(r"(finetune_instruct:\n(?:  .*\n)*?  max_steps: )\d+", r"\g<1>21", before)
     assert text != before
     path.write_text(text, encoding="utf-8")
-    ran = set(re.findall(r"Running stage '(.+?)'", clone.run("dvc", "repro", "--dry")))
+    ran = set(re.findall(r"Running stage '(.+?)'", clone.run("dvc", "repro")))
     path.write_text(before, encoding="utf-8")
     assert ran == {"finetune_instruct", "export@finetune_instruct"}
+    assert "Running stage" not in clone.run("dvc", "repro")  # what it was before comes back from the cache
 
 
 def test_dvc_shows_what_there_is(clone: Clone) -> None:

@@ -6,14 +6,39 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from pipeline.locks import mend_dvc_lock
+
 HOLD = """
 import sys, time
 from pathlib import Path
+
+import pytest
+
+from pipeline.locks import mend_dvc_lock
 from pipeline.locks import exclusive
 with exclusive(Path(sys.argv[1]), "the other one"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
+
+
+def test_a_half_written_table_of_dvc_goes_and_a_whole_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    mend_dvc_lock()  # nothing there, nothing said
+    table = tmp_path / ".dvc" / "tmp" / "rwlock"
+    table.parent.mkdir(parents=True)
+    table.write_text('{"a": {"write": {"pid": 1}}}')
+    mend_dvc_lock()
+    assert table.exists()
+    assert capsys.readouterr().err == ""
+    table.write_text("")
+    mend_dvc_lock()
+    assert not table.exists()
+    assert "half-written" in capsys.readouterr().err
 
 
 def start(path: Path, seconds: float) -> "subprocess.Popen[str]":
