@@ -3,10 +3,16 @@
 The names are those of the library's public interface; `gpt2.py` translates them to and from the names in a
 Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019) and two
 small ones that train in minutes on a laptop.
+
+The defaults are GPT-2's.  ``positions``, ``norm``, ``mlp`` and ``tie_weights`` each change one thing about it
+and combine freely; all four together are Llama (Touvron et al., 2023; docs/architecture.md).
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
+
+CHOICES = {"positions": ("learned", "rotary"), "norm": ("layernorm", "rmsnorm"), "mlp": ("gelu", "swiglu")}
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class GPTConfig:
     vocab_size: int = 50257
     """Rows of the token embedding; ids run from 0 to vocab_size - 1."""
     context_length: int = 1024
-    """Most tokens that one forward pass sees; rows of the position embedding."""
+    """Most tokens that one forward pass sees; rows of the position embedding, if there is one."""
     d_model: int = 768
     """Width of the residual stream."""
     n_layer: int = 12
@@ -26,11 +32,20 @@ class GPTConfig:
     dropout: float = 0.0
     """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
     bias: bool = True
-    """Whether linear layers and LayerNorms have a bias, as GPT-2's do."""
+    """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm never has."""
     tie_weights: bool = True
     """Whether the head shares the token embedding's matrix, as GPT-2's does."""
     layer_norm_eps: float = 1e-5
-    """Added to the variance in LayerNorm."""
+    """Added to the variance in LayerNorm, to the mean square in RMSNorm."""
+    positions: str = "learned"
+    """``learned``: a vector per position is added to the token's, as in GPT-2; ``rotary``: queries and keys are
+    turned by their positions, so that attention sees distances (Su et al., 2021)."""
+    rope_theta: float = 10000.0
+    """Base of the rotary wavelengths, 2π to nearly 2π·theta tokens; used with ``positions: rotary`` only."""
+    norm: str = "layernorm"
+    """``layernorm``, or ``rmsnorm``, which neither subtracts the mean nor adds a bias (Zhang & Sennrich, 2019)."""
+    mlp: str = "gelu"
+    """``gelu``: widened four times, GELU; ``swiglu``: gated by SiLU (Shazeer, 2020), see ``mlp_width``."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -44,12 +59,29 @@ class GPTConfig:
             problems.append(f"dropout = {self.dropout}: expected a probability in [0, 1)")
         if not 0.0 < self.layer_norm_eps < 1.0:
             problems.append(f"layer_norm_eps = {self.layer_norm_eps}: expected a small positive number")
+        if not 1.0 <= self.rope_theta < math.inf:
+            problems.append(f"rope_theta = {self.rope_theta}: expected a finite number of at least 1")
+        problems += [
+            f"{name} = {value!r}: expected {' or '.join(choices)}"
+            for name, choices in CHOICES.items()
+            if (value := getattr(self, name)) not in choices
+        ]
+        if not problems and self.positions == "rotary" and self.head_dim % 2:
+            problems.append(
+                f"d_model / n_head = {self.head_dim}: rotary positions turn pairs of channels and need an even number"
+            )
         if problems:
             raise ValueError("; ".join(problems))
 
     @property
     def head_dim(self) -> int:
         return self.d_model // self.n_head
+
+    @property
+    def mlp_width(self) -> int:
+        """Channels between the MLP's layers: 4·d_model, or for SwiGLU, whose three matrices should cost what two
+        do, 8/3·d_model rounded up to a multiple of 64."""
+        return 4 * self.d_model if self.mlp == "gelu" else -(-8 * self.d_model // (3 * 64)) * 64
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "GPTConfig":

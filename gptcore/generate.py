@@ -1,8 +1,9 @@
 """Text from a model: greedy or sampled, one token at a time, with the keys and values of earlier tokens
 kept.
 
-Each new token costs one pass over the weights instead of one over the whole text so far.  Positions are
-absolute, so a full cache can't slide: when the context is full, generation goes on from its later half.
+Each new token costs one pass over the weights instead of one over the whole text so far; `inference.py` makes
+that pass as short as the memory allows.  Positions count from the start of what the cache holds, so a full
+cache can't slide: when the context is full, generation goes on from its later half.
 
 Sampling keeps the ``top_k`` most likely tokens, then the smallest set whose probability reaches ``top_p``
 (Holtzman et al., 2020).  A seed makes it repeatable and leaves the global random state alone.
@@ -117,7 +118,7 @@ class _Window:
 
     def next_logits(self) -> Tensor:
         hidden = self.model.hidden(self.pending, padding=self.padding, cache=self.cache)
-        return self.model.head(hidden[:, -1])  # (B, V)
+        return self.model.head(hidden[:, -1]).float()  # (B, V); searching bfloat16 takes six times as long
 
     def append(self, token: Tensor) -> None:
         self.ids = torch.cat([self.ids, token[:, None]], dim=1)
@@ -136,7 +137,7 @@ class _Window:
             self.model.config,
             len(ids),
             min(self.context, self.pending.shape[1] + self.room),
-            dtype=self.model.token_embedding.weight.dtype,
+            dtype=torch.float32 if ids.device.type == "cpu" else self.model.token_embedding.weight.dtype,
             device=ids.device,
         )
 

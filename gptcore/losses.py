@@ -1,10 +1,19 @@
-"""Training losses: next-token cross-entropy that never holds all logits, and its masked form.
+"""Training losses: next-token cross-entropy that never holds all logits in float32, and its masked form.
 
 For a vocabulary of 50,257 the logits of 2,048 tokens take 412 MB in fp32, their softmax and their gradient
-as much again.  ``next_token_loss`` works through the tokens in chunks and computes the gradient with
-respect to the hidden states and the head in the same pass, so that only one chunk of logits exists at any
-time and none is computed twice.  Rejected: ``torch.utils.checkpoint`` round each chunk, which is as small
-but runs the head's product a second time.
+as much again.  ``next_token_loss`` computes loss and gradients in one pass over *groups* of tokens: one
+matrix product gives a group's logits in the number format of the products, its rows are turned into the
+gradient in place, a *chunk* that fits the cache at a time, and two more products give the gradients of
+hidden states and head.  The vocabulary is padded to a multiple of 64 meanwhile: products whose rows begin
+at odd addresses run at two thirds of the speed.
+
+What it earned, for 2,048 tokens of width 384 in bfloat16 on two cores: 0.33 s and 0.3 GB, where logits,
+softmax and their gradients at full length take 0.40 s and 2.6 GB.  (Small chunks that each add to the head's
+gradient took 0.51 s.)
+
+Rejected: ``torch.utils.checkpoint`` round each chunk, which is as small but runs the head's product a
+second time; ``log_softmax`` for the loss beside ``softmax`` for the gradient, which takes each exponential
+twice.
 
 Axes: N tokens of the batch (B·T), C channels, V vocabulary.
 """
@@ -13,12 +22,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IGNORE = -100
 """Target id of tokens that carry no loss: prompts and padding (PyTorch's ``ignore_index``)."""
-CHUNK_LOGITS = 8_000_000
-"""Most logits in memory at once: 32 MB in fp32, about the last-level cache of a server CPU."""
+GROUP_LOGITS = 104_000_000
+"""Most logits in memory at once, in the products' number format: 208 MB in bf16, 2,048 tokens of GPT-2's vocabulary."""
+SMALLEST = 1e-30
+"""Probability below which the logarithm is taken of the logits instead."""
+CHUNK_LOGITS = 4_000_000
+"""Most logits in fp32 at once: 16 MB, half of the last-level cache of a server CPU."""
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -41,37 +55,68 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            h, w = (hidden.to(dtype), weight.to(dtype)) if dtype else (hidden, weight)
-            counted = (targets != IGNORE).sum().clamp(min=1)
-            needs_grad = hidden.requires_grad or weight.requires_grad
-            grad_h = torch.empty_like(h) if needs_grad else None
-            grad_w = torch.zeros_like(weight) if needs_grad else None
-            loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-            rows = max(1, CHUNK_LOGITS // weight.shape[0])
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        wants_h, wants_w, _ = ctx.needs_input_grad
+        grad_h = torch.empty_like(hidden) if wants_h else None
+        grad_w = None
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        counted = (targets != IGNORE).sum().clamp(min=1)
+        with torch.autocast(device, enabled=False):
+            w = _padded_rows(weight, dtype)  # (V', C)
+            rows = max(1, GROUP_LOGITS // len(w))
             for start in range(0, len(targets), rows):
-                chunk = slice(start, start + rows)
-                logits = (h[chunk] @ w.T).float()  # (n, V)
-                loss += F.cross_entropy(logits, targets[chunk], reduction="sum")
-                if grad_h is not None and grad_w is not None:
-                    d_logits = _softmax_minus_onehot(logits, targets[chunk]).div_(counted).to(h.dtype)  # (n, V)
-                    grad_h[chunk] = d_logits @ w
-                    grad_w += d_logits.T @ h[chunk]
-        if grad_h is not None and grad_w is not None:
-            ctx.save_for_backward(grad_h.to(hidden.dtype), grad_w)
+                h, target = hidden[start : start + rows], targets[start : start + rows]  # (n, C), (n)
+                logits = h.to(dtype) @ w.T  # (n, V')
+                loss += _logits_to_gradient(logits, target, len(weight))
+                if grad_h is not None:
+                    grad_h[start : start + rows] = (logits @ w).to(hidden.dtype) / counted
+                if wants_w:
+                    part = (logits.T @ (h / counted).to(dtype))[: len(weight)]  # (V, C)
+                    grad_w = part.to(weight.dtype) if grad_w is None else grad_w.add_(part)
+        ctx.gradients = grad_h, grad_w
         return loss / counted
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
-        grad_h, grad_w = ctx.saved_tensors
-        return grad_h * grads[0].to(grad_h.dtype), grad_w * grads[0], None
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None]:
+        (grad_h, grad_w), ctx.gradients = (
+            ctx.gradients,
+            (),
+        )  # handed over: autograd need not copy what nobody else holds
+        return _times(grad_h, grads[0]), _times(grad_w, grads[0]), None
 
 
-def _softmax_minus_onehot(logits: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of the summed cross-entropy with respect to the logits, in their memory."""
-    probs = torch.softmax(logits, dim=-1)
-    counted = targets != IGNORE
-    probs.mul_(counted[:, None])
-    index = targets.clamp(min=0)[:, None]
-    return probs.scatter_add_(1, index, -counted[:, None].to(probs.dtype))
+def _padded_rows(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix (V, C) in ``dtype`` with rows of zeros up to a multiple of 64."""
+    padded = torch.empty(-(-len(weight) // 64) * 64, weight.shape[1], dtype=dtype, device=weight.device)
+    padded[: len(weight)] = weight
+    padded[len(weight) :] = 0
+    return padded
+
+
+def _logits_to_gradient(logits: Tensor, targets: Tensor, n_vocab: int) -> Tensor:
+    """Replace logits (n, V') by the gradient of their summed cross-entropy; returns that sum in nats, in fp32."""
+    nats = torch.zeros((), dtype=torch.float32, device=logits.device)
+    rows = max(1, CHUNK_LOGITS // logits.shape[1])
+    for start in range(0, len(targets), rows):
+        part, target = logits[start : start + rows], targets[start : start + rows]  # (r, V'), (r)
+        counted, index = target != IGNORE, target.clamp(min=0)[:, None]
+        probs = part.float() if part.dtype != torch.float32 else part.clone()
+        probs[:, n_vocab:] = -torch.inf  # the padding's columns
+        torch.softmax(probs, dim=-1, out=probs)
+        p = probs.gather(1, index)[:, 0]  # (r)
+        nll = -p.log()
+        if bool((p < SMALLEST).any()):  # such a probability is lost to rounding, its logarithm is not
+            nll = F.cross_entropy(part[:, :n_vocab].float(), index[:, 0], reduction="none")
+        nats += torch.where(counted, nll, 0).sum()
+        probs.scatter_add_(1, index, probs.new_full((len(probs), 1), -1.0))
+        part.copy_(torch.where(counted[:, None], probs, 0) if not counted.all() else probs)
+    return nats
+
+
+def _times(gradient: Tensor | None, factor: Tensor) -> Tensor | None:
+    """The product; the tensor itself where the factor can be looked at for free and is 1, as without accumulation."""
+    if gradient is None or (factor.device.type == "cpu" and factor.item() == 1.0):
+        return gradient
+    return gradient * factor

@@ -2,7 +2,8 @@
 
 Exact to the published model: GELU in its tanh form, LayerNorm before each branch and once at the end,
 absolute position embeddings, initialisation with 0.02 and residual projections scaled by 1/√(2·n_layer)
-(Radford et al., 2019).  The definitions stand in the order in which data flows.
+(Radford et al., 2019).  On request, each by itself: rotary positions, RMSNorm, SwiGLU, a head of its own;
+all together compute what Llama computes.  The definitions stand in the order in which data flows.
 
 Axes: B batch, T tokens, C channels (d_model), V vocabulary (see `attention.py`).
 
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from gptcore.attention import CausalSelfAttention, KVCache
 from gptcore.config import GPTConfig
+from gptcore.rotary import rotation
 
 
 class MLP(nn.Module):
@@ -27,12 +29,27 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
-        self.fc = nn.Linear(config.d_model, 4 * config.d_model, bias=config.bias)
-        self.proj = nn.Linear(4 * config.d_model, config.d_model, bias=config.bias)
+        self.fc = nn.Linear(config.d_model, config.mlp_width, bias=config.bias)
+        self.gelu = nn.GELU(approximate="tanh")
+        self.proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.fc(x), approximate="tanh")  # (B, T, 4C)
+        x = self.gelu(self.fc(x))  # (B, T, 4C)
         return F.dropout(self.proj(x), self.dropout, self.training)  # (B, T, C)
+
+
+class SwiGLU(nn.Module):
+    """Each token by itself: one half of the channels gates the other (Shazeer, 2020); a matrix gives both."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.fc = nn.Linear(config.d_model, 2 * config.mlp_width, bias=config.bias)
+        self.proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.fc(x).chunk(2, dim=-1)  # (B, T, mlp_width) each
+        return F.dropout(self.proj(F.silu(gate) * up), self.dropout, self.training)  # (B, T, C)
 
 
 class Block(nn.Module):
@@ -40,13 +57,15 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
+        self.ln_1 = _norm(config)
         self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
-        self.mlp = MLP(config)
+        self.ln_2 = _norm(config)
+        self.mlp = SwiGLU(config) if config.mlp == "swiglu" else MLP(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
-        x = x + self.attn(self.ln_1(x), mask, cache, layer)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, turns: Tensor | None = None
+    ) -> Tensor:
+        x = x + self.attn(self.ln_1(x), mask, cache, layer, turns)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -57,9 +76,10 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        learned = config.positions == "learned"
+        self.position_embedding = nn.Embedding(config.context_length, config.d_model) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
+        self.ln_f = _norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_weights:
             self.head.weight = self.token_embedding.weight
@@ -69,23 +89,27 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
 
     def hidden(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """Token ids (B, T) → the last LayerNorm's output (B, T, C).
+        """Token ids (B, T) → the last norm's output (B, T, C).
 
         ``padding`` (B, S), True at real tokens, for batches padded on the left; positions then count real
         tokens only, as `transformers` does.  Padding on the right needs none: causal attention never looks
         there.  With ``cache``, ``ids`` continue what the cache holds.
         """
-        T, start = ids.shape[1], cache.length if cache is not None else 0
-        if start + T > self.config.context_length:
-            raise ValueError(f"{start + T} tokens exceed the context of {self.config.context_length}")
+        config, T, start = self.config, ids.shape[1], cache.length if cache is not None else 0
+        if start + T > config.context_length:
+            raise ValueError(f"{start + T} tokens exceed the context of {config.context_length}")
         if padding is None:
             positions, mask = torch.arange(start, start + T, device=ids.device), None  # (T)
         else:
             positions, mask = _padded(padding, T)  # (B, T), (B, 1, T, S)
-        x = self.token_embedding(ids) + self.position_embedding(positions)  # (B, T, C)
-        x = F.dropout(x, self.config.dropout, self.training)
+        x, turns = self.token_embedding(ids), None  # (B, T, C)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        else:
+            turns = rotation(positions, config.head_dim, config.rope_theta, config.context_length)  # (2, …, 1, T, D)
+        x = F.dropout(x, config.dropout, self.training)
         for layer, block in enumerate(self.blocks):
-            x = block(x, mask, cache, layer)
+            x = block(x, mask, cache, layer, turns)
         if cache is not None:
             cache.length += T
         return self.ln_f(x)
@@ -105,6 +129,12 @@ def _padded(padding: Tensor, T: int) -> tuple[Tensor, Tensor]:
     causal = torch.ones(T, S, dtype=torch.bool, device=padding.device).tril(S - T)
     itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]  # a padded query must see something
     return positions, ((causal & padding[:, None, :].bool()) | itself)[:, None]
+
+
+def _norm(config: GPTConfig) -> nn.Module:
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=config.layer_norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias)
 
 
 def _init_weights(module: nn.Module) -> None:

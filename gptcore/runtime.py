@@ -1,13 +1,13 @@
 """Every process-wide switch in one place: threads, allocator, number format, determinism.
 
 ``configure()`` is called once at the start of a program that computes.  It fixes the number of threads
-(other counts give other bits), keeps large buffers from going back to the kernel after every step (on the
-reference machine page faults cost a training step more than its arithmetic: 1,200 → 2,200 tokens/s for a
+(other counts give other bits), keeps large buffers from going back to the kernel after every step (where page
+faults are dear they cost a training step more than its arithmetic: 1,200 → 2,200 tokens/s was seen for a
 model of 30M parameters), and on a GPU asks for deterministic kernels.
 
 ``machine_class()`` names what the arithmetic does rather than the processor: a hash of a few training
-steps of a fixed small model in the number formats in use, with the versions of Python and PyTorch.  Two
-machines of one class give equal bytes.
+steps of a fixed small model in the number formats in use, with the versions of Python and PyTorch and the
+number of threads.  Two machines of one class give equal bytes.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-_MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_TOP_PAD": -2, "M_MMAP_THRESHOLD": -3}  # glibc's malloc.h
-_KEEP_BYTES = {"M_TRIM_THRESHOLD": 2**31 - 1, "M_TOP_PAD": 64 * 2**20, "M_MMAP_THRESHOLD": 2**30}
+_MALLOPT = {"M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 64 * 2**20), "M_MMAP_MAX": (-4, 0)}
+"""glibc's ``mallopt``, name → (number in malloc.h, value): give nothing back, grow in large steps, map nothing."""
 
 
 def configure() -> None:
@@ -31,6 +31,12 @@ def configure() -> None:
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def settings() -> dict[str, Any]:
+    """What ``configure`` has set, for the record of a run."""
+    kept = {name: value for name, (_, value) in _MALLOPT.items()} if _keep_large_buffers() else "left alone"
+    return {"threads": threads(), "allocator": kept, "bfloat16": has_fast_bfloat16()}
 
 
 def threads() -> int:
@@ -60,8 +66,8 @@ def autocast(dtype: str = "auto", device: str = "cpu") -> contextlib.AbstractCon
 @cache
 def machine_class() -> str:
     """16 hexadecimal digits: equal on machines that compute the same bits."""
-    versions = f"python {platform.python_version()} torch {torch.__version__.split('+')[0]}"
-    return hashlib.sha256(f"{versions} {_probe('float32')} {_probe('auto')}".encode()).hexdigest()[:16]
+    setting = f"python {platform.python_version()} torch {torch.__version__.split('+')[0]} threads {threads()}"
+    return hashlib.sha256(f"{setting} {_probe('float32')} {_probe('auto')}".encode()).hexdigest()[:16]
 
 
 def _probe(dtype: str) -> str:
@@ -90,9 +96,12 @@ def state_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _keep_large_buffers() -> None:
-    """Tell glibc to keep freed buffers for the next step; does nothing on other C libraries."""
-    with contextlib.suppress(OSError, AttributeError):
+@cache
+def _keep_large_buffers() -> bool:
+    """Tell glibc to keep freed buffers for the next step; other C libraries have no such switch, and are left alone."""
+    try:
         mallopt = ctypes.CDLL(None).mallopt
-        for name, number in _MALLOPT.items():
-            mallopt(number, _KEEP_BYTES[name])
+    except (OSError, AttributeError):
+        return False
+    accepted = [mallopt(number, value) for number, value in _MALLOPT.values()]
+    return all(accepted)

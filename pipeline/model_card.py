@@ -4,6 +4,9 @@ Everything in it comes from the checkpoint's manifest and the parity proof, so e
 cards: no date, host or path.  Of the manifest's ``config`` three keys have a place of their own: ``stage``,
 ``sources`` (name → facts such as ``licence`` and ``uri``) and ``metrics``; the rest is listed as training
 parameters, nested names joined by dots.
+
+What it says of `transformers` depends on the layout of the export: GPT-2's and Llama's are loaded by it, our
+own by nothing but this library, and the card says so where it would else show how.
 """
 
 import json
@@ -11,13 +14,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
+from gptcore.layouts import GPT2, GPTCORE, LLAMA, Layout, portable
 from pipeline.parity import Parity
 
 _TITLES = {
-    "pretrain": "GPT-2 language model",
-    "load_gpt2": "GPT-2 language model",
-    "finetune_classify": "GPT-2 text classifier",
-    "finetune_instruct": "GPT-2 tuned to follow instructions",
+    "pretrain": "{} language model",
+    "load_gpt2": "{} language model",
+    "finetune_classify": "{} text classifier",
+    "finetune_instruct": "{} tuned to follow instructions",
+}
+_ARCHITECTURES = {
+    GPT2: ("GPT-2", "GPT-2 (pre-norm, GELU in tanh form, learned positions)"),
+    LLAMA: ("Llama-type", "Llama (pre-norm, RMSNorm, SwiGLU, rotary positions)"),
+    GPTCORE: ("GPT", "a GPT between GPT-2 and Llama, pre-norm, with the parts below"),
 }
 _OWN_PLACE = ("stage", "sources", "metrics", "labels")
 
@@ -53,11 +62,9 @@ With the library that made it, in the directory that holds this file:
 
 With `transformers`:
 
-```python
-{transformers_code}
-```
+{transformers_use}
 
-## Agreement with transformers
+## Agreement with {against}
 
 {parity}
 
@@ -90,6 +97,10 @@ messages = [{"role": "user", "content": "Write the word in capital letters.", "i
 print(answer(messages)[0]["generated_text"][-1]["content"])""",
 }
 
+_NO_TRANSFORMERS = """\
+No architecture of `transformers` computes this model exactly, so this directory can't be loaded by it: only
+`gptcore` opens it."""
+
 
 def model_card(
     facts: Mapping[str, Any], inputs: Mapping[str, str], config: GPTConfig, parameters: int, parity: Parity
@@ -97,29 +108,31 @@ def model_card(
     """The card of a checkpoint whose manifest holds ``config=facts`` and ``inputs``."""
     stage = str(facts["stage"])
     kind = stage if stage in _OWN_COMMANDS else "pretrain"
+    layout = portable(config)
     return _TEMPLATE.format(
-        front_matter=_front_matter(kind, _licences(facts)),
-        title=_TITLES.get(stage, _TITLES[kind]),
+        front_matter=_front_matter(kind, layout, _licences(facts)),
+        title=_TITLES.get(stage, _TITLES[kind]).format(_ARCHITECTURES[layout][0]),
         summary=_summary(kind, config, parameters, facts.get("labels", [])),
-        model=_table(("property", "value"), _model_rows(config, parameters)),
+        model=_table(("property", "value"), _model_rows(kind, config, parameters)),
         data=_data(facts.get("sources", {}), inputs),
         training=_table(("parameter", "value"), _flat({k: v for k, v in facts.items() if k not in _OWN_PLACE}))
         or "The manifest of the checkpoint records no parameters.",
         results=_table(("metric", "value"), _flat(facts.get("metrics", {})))
         or "The manifest of the checkpoint records no metrics.",
         own_command=_OWN_COMMANDS[kind],
-        transformers_code=_TRANSFORMERS_CODE[kind],
+        transformers_use=_NO_TRANSFORMERS if layout is GPTCORE else f"```python\n{_TRANSFORMERS_CODE[kind]}\n```",
+        against="a fresh load" if layout is GPTCORE else "transformers",
         parity=_parity(parity),
-        limitations=_limitations(kind, config),
+        limitations=_limitations(kind, config, layout),
     )
 
 
-def _front_matter(kind: str, licences: Mapping[str, str]) -> str:
+def _front_matter(kind: str, layout: Layout, licences: Mapping[str, str]) -> str:
     """YAML; each value is spelled as JSON, which is YAML too."""
     fields: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": "gptcore" if layout is GPTCORE else "transformers",
         "pipeline_tag": "text-classification" if kind == "finetune_classify" else "text-generation",
-        "tags": ["gpt2", "gptcore", kind.replace("_", "-")],
+        "tags": [*dict.fromkeys([layout.model_type, "gptcore"]), kind.replace("_", "-")],
     }
     if licences:
         fields |= {"license": "other", "license_name": "; ".join(sorted(set(licences.values())))}
@@ -138,8 +151,15 @@ def _summary(kind: str, config: GPTConfig, parameters: int, labels: list[str]) -
     return f"Continues a text. {size}."
 
 
-def _model_rows(config: GPTConfig, parameters: int) -> Iterator[tuple[str, str]]:
-    yield "architecture", "GPT-2 (pre-norm, GELU in tanh form, learned positions)"
+def _model_rows(kind: str, config: GPTConfig, parameters: int) -> Iterator[tuple[str, str]]:
+    layout = portable(config)
+    yield "architecture", _ARCHITECTURES[layout][1]
+    if layout is not GPT2:
+        waves = f" (theta {config.rope_theta:g})" if config.positions == "rotary" else ""
+        yield "positions", config.positions + waves
+        yield "norm, MLP", f"{config.norm}, {config.mlp} of width {config.mlp_width:,}"
+        if kind != "finetune_classify":
+            yield "head", "tied to the embedding" if config.tie_weights else "a matrix of its own"
     yield "parameters", f"{parameters:,}"
     yield "layers × width, heads", f"{config.n_layer} × {config.d_model}, {config.n_head}"
     yield "context", f"{config.context_length:,} tokens"
@@ -173,18 +193,18 @@ def _parity(parity: Parity) -> str:
         if parity.new_tokens
         else "all labels agree, in a padded batch too"
     )
+    reader = "Loaded by `transformers`" if parity.against == "transformers" else "Loaded afresh by `gptcore`"
     return (
-        f"Loaded by `transformers` in float32 and compared with the model that was exported, on {parity.texts} texts "
+        f"{reader} in float32 and compared with the model that was exported, on {parity.texts} texts "
         f"({parity.tokens:,} tokens): largest logit difference {parity.bound} (refused above {parity.tolerance:g}); "
         f"token ids agree; {choices}. The numbers are in `parity.json`."
     )
 
 
-def _limitations(kind: str, config: GPTConfig) -> str:
+def _limitations(kind: str, config: GPTConfig, layout: Layout) -> str:
     common = [
-        f"Positions are learned: prompt and continuation together can have at most {config.context_length:,} tokens. "
-        "`transformers` raises an error beyond; `gptcore` goes on from the later half.",
-        "`<|endoftext|>` written in a text is the special token for `transformers` and plain text for `gptcore`.",
+        _longest_text(config, layout),
+        *_END_OF_TEXT[: layout is not GPTCORE],
         "The model repeats the errors and prejudices of the texts it learned from and states false things fluently. "
         "Its output is no source of facts or advice.",
         "The licences of the data bind whoever uses the model; some sources allow research only.",
@@ -200,6 +220,23 @@ def _limitations(kind: str, config: GPTConfig) -> str:
         ],
     }
     return "\n".join(f"- {line}" for line in [*own.get(kind, []), *common])
+
+
+_END_OF_TEXT = [
+    "`<|endoftext|>` written in a text is the special token for `transformers` and plain text for `gptcore`."
+]
+
+
+def _longest_text(config: GPTConfig, layout: Layout) -> str:
+    beyond = "`transformers` raises an error beyond; `gptcore` goes on from the later half."
+    if config.positions == "rotary":
+        beyond = "`transformers` goes on beyond, into positions the model never saw; `gptcore` from the later half."
+    if layout is GPTCORE:
+        beyond = "Beyond, `gptcore` goes on from the later half."
+    return (
+        f"Positions are {config.positions}: prompt and continuation together can have at most "
+        f"{config.context_length:,} tokens. {beyond}"
+    )
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

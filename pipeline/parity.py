@@ -5,6 +5,9 @@ kind that has broken a tokenizer before, and random tokens of the whole vocabula
 that every position and most rows of the embedding take part.  For a model of 5M parameters the comparison
 costs half a second; importing `transformers` costs four.
 
+A directory with ``model_type: gptcore`` is for this library alone.  There the other side is a fresh load of
+it, which shows that nothing was lost on the way through the files, and no more than that.
+
 A difference in logits is reported as the power of ten that bounds it: the last digits of a float32 sum
 are not a property of the model.  The tolerance is 1e-4, and where logits exceed 10 a hundred-thousandth of the
 largest: float32 has seven digits, and GPT-2's logits exceed 100.  Two greedy texts may part where our two
@@ -14,11 +17,11 @@ Rejected: comparing files or weights.  Equal weights under another activation or
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +30,8 @@ from torch import Tensor
 from gptcore.errors import DataError
 from gptcore.finetune import Classifier, pad
 from gptcore.generate import generate
+from gptcore.gpt2 import layout_of, load_classifier, load_gpt2, read_config
+from gptcore.layouts import GPTCORE
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 
@@ -67,6 +72,8 @@ class Parity:
     """Greedy texts of a language model, or labels of a classifier, agree."""
     new_tokens: int = 0
     """Length of the greedy texts; 0 for a classifier."""
+    against: str = "transformers"
+    """Who read the directory: ``transformers``, or ``gptcore`` where it is for this library alone."""
 
     @property
     def tolerance(self) -> float:
@@ -93,24 +100,37 @@ class Parity:
         return found
 
 
+class Reader(Protocol):
+    """The other side: a program that has read the directory."""
+
+    name: str
+    labels: list[str]
+    """Of a classifier, in the order of its logits."""
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def logits(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        """Of (B, T) ids; ``real`` (B, T) is True at tokens that are not padding."""
+        ...
+
+    def greedy(self, ids: Tensor, new_tokens: int, eot: int) -> Tensor: ...
+
+
 def compare(directory: Path, model: GPT | Classifier, tokenizer: Tokenizer, texts: int, new_tokens: int) -> Parity:
-    """What `transformers` makes of ``directory`` against ``model`` and ``tokenizer`` on ``texts`` texts."""
+    """What `transformers`, or whoever can read ``directory``, makes of it against ``model`` and ``tokenizer``."""
     sample = sample_texts(tokenizer, texts, _context(model))
-    with silent_transformers() as transformers, torch.inference_mode():
-        their_tokenizer = _load(transformers.AutoTokenizer, directory)
+    with _reader(directory, isinstance(model, Classifier)) as theirs, torch.inference_mode():
         rows = [tokenizer.encode(text) for text in sample]
-        same_ids = [row == ids for row, ids in zip(rows, their_tokenizer(sample)["input_ids"], strict=True)]
+        same_ids = rows == theirs.token_ids(sample)
         rows = [row[: _context(model)] for row in rows]
         if isinstance(model, Classifier):
-            theirs = _load(transformers.AutoModelForSequenceClassification, directory, dtype=torch.float32).eval()
             numbers, agree = _compare_classifiers(model, theirs, rows)
             new_tokens = 0
         else:
-            theirs = _load(transformers.AutoModelForCausalLM, directory, dtype=torch.float32).eval()
-            numbers = _worst(_numbers(model(ids), theirs(ids).logits) for ids in map(_as_batch, rows))
+            numbers = _worst(_numbers(model(ids), theirs.logits(ids)) for ids in map(_as_batch, rows))
             new_tokens = min(new_tokens, _context(model) - 1)
             agree = _compare_greedy(model, theirs, tokenizer.eot, rows, new_tokens)
-    return Parity(len(sample), sum(map(len, rows)), *numbers, all(same_ids), agree, new_tokens)
+    return Parity(len(sample), sum(map(len, rows)), *numbers, same_ids, agree, new_tokens, theirs.name)
 
 
 def sample_texts(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
@@ -138,6 +158,61 @@ def silent_transformers() -> Iterator[Any]:
             logging.enable_progress_bar()
 
 
+def _reader(directory: Path, classifier: bool) -> AbstractContextManager[Reader]:
+    if layout_of(read_config(directory)) is GPTCORE:
+        return nullcontext(_FreshLoad(directory, classifier))
+    return _in_transformers(directory, classifier)
+
+
+@contextmanager
+def _in_transformers(directory: Path, classifier: bool) -> Iterator[Reader]:
+    with silent_transformers() as transformers:
+        yield _Transformers(transformers, directory, classifier)
+
+
+class _Transformers:
+    """`transformers` with what its Auto classes make of a directory."""
+
+    name = "transformers"
+
+    def __init__(self, transformers: Any, directory: Path, classifier: bool) -> None:
+        kind = "AutoModelForSequenceClassification" if classifier else "AutoModelForCausalLM"
+        self.tokenizer = _load(transformers.AutoTokenizer, directory)
+        self.model = _load(getattr(transformers, kind), directory, dtype=torch.float32).eval()
+        self.labels = [label for _, label in sorted(self.model.config.id2label.items())]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer(texts)["input_ids"]
+
+    def logits(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        return self.model(ids, attention_mask=None if real is None else real.long()).logits
+
+    def greedy(self, ids: Tensor, new_tokens: int, eot: int) -> Tensor:
+        mask = torch.ones_like(ids)
+        return self.model.generate(ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False)
+
+
+class _FreshLoad:
+    """This library with what it finds in the files."""
+
+    name = "gptcore"
+
+    def __init__(self, directory: Path, classifier: bool) -> None:
+        self.tokenizer = Tokenizer.load(directory)
+        self.model = load_classifier(directory) if classifier else load_gpt2(directory)
+        self.labels = self.model.labels if isinstance(self.model, Classifier) else []
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.tokenizer.encode(text) for text in texts]
+
+    def logits(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        return self.model(ids)  # padding on the right needs no mask
+
+    def greedy(self, ids: Tensor, new_tokens: int, eot: int) -> Tensor:
+        assert isinstance(self.model, GPT)
+        return generate(self.model, ids, new_tokens, stop=eot)
+
+
 def _load(factory: Any, directory: Path, **options: Any) -> Any:
     """What ``factory`` makes of ``directory``, asking no hub for anything."""
     try:
@@ -146,25 +221,22 @@ def _load(factory: Any, directory: Path, **options: Any) -> Any:
         raise DataError(f"{directory}: transformers can't load it: {error}") from error
 
 
-def _compare_classifiers(ours: Classifier, theirs: Any, rows: list[list[int]]) -> tuple[Numbers, bool]:
+def _compare_classifiers(ours: Classifier, theirs: Reader, rows: list[list[int]]) -> tuple[Numbers, bool]:
     """Each text alone, then all of them as one batch padded on the right."""
     batches = [*map(_as_batch, rows), pad(rows, ours.pad_id)]
     our_logits = torch.cat([ours(ids) for ids in batches])  # (2 * texts, labels)
-    their_logits = torch.cat([theirs(ids, attention_mask=(ids != ours.pad_id).long()).logits for ids in batches])
-    labels = [label for _, label in sorted(theirs.config.id2label.items())]
-    agree = labels == ours.labels and _among_best(our_logits, their_logits.argmax(dim=-1))
+    their_logits = torch.cat([theirs.logits(ids, ids != ours.pad_id) for ids in batches])
+    agree = theirs.labels == ours.labels and _among_best(our_logits, their_logits.argmax(dim=-1))
     return _numbers(our_logits, their_logits), agree
 
 
-def _compare_greedy(ours: GPT, theirs: Any, eot: int, rows: list[list[int]], new_tokens: int) -> bool:
+def _compare_greedy(ours: GPT, theirs: Reader, eot: int, rows: list[list[int]], new_tokens: int) -> bool:
     """Whether both continue the texts' beginnings, as one batch, by the same tokens."""
     rows = [row for row in rows if len(row) >= _PROMPT_TOKENS] or rows
     width = min(_PROMPT_TOKENS, *map(len, rows), ours.config.context_length - new_tokens)
     prompts = torch.tensor([row[:width] for row in rows])
     our_ids = generate(ours, prompts, new_tokens, stop=eot)
-    their_ids = theirs.generate(
-        prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new_tokens, do_sample=False
-    )
+    their_ids = theirs.greedy(prompts, new_tokens, eot)
     return all(_same_greedy(ours, a, b) for a, b in zip(our_ids, their_ids, strict=True))
 
 

@@ -251,11 +251,12 @@ def _parity_card(files: Files) -> Iterator[View]:
     proofs = [proof for name in CHECKPOINTS if (proof := files.facts("export", name, "parity.json"))]
     if proofs:
         worst = max((str(proof["max_logit_difference"]) for proof in proofs), key=_bound)
+        readers = ", ".join(sorted({proof.get("against", "transformers") for proof in proofs}))
         yield _card(
             worst,
             "logit difference",
             f"{len(proofs)} of {len(CHECKPOINTS)} exports proven",
-            "Largest between an export read by transformers in float32 and the model here. Token ids, greedy texts and "
+            f"Largest between an export read by {readers} in float32 and the model here. Token ids, greedy texts and "
             "labels agree.",
             "exports",
         )

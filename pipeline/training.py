@@ -32,7 +32,7 @@ from gptcore import checkpoint
 from gptcore.artifact import canonical_json, sha256_text, write_atomically
 from gptcore.errors import BusyError, GPTCoreError
 from gptcore.optim import build_optimizers
-from gptcore.runtime import machine_class, threads
+from gptcore.runtime import machine_class, settings
 from gptcore.train import Loss, Step, TrainConfig, train
 from pipeline import environment, provenance
 from pipeline.code import code_hash
@@ -155,7 +155,7 @@ class _Clock:
         seconds = time.perf_counter() - self.started
         provenance.note(
             machine_class=machine_class(),
-            threads=threads(),
+            **settings(),
             resumed_from_step=self.start_step,
             training_seconds=round(seconds, 2),
             tokens_per_second=round((steps - self.start_step) * tokens_per_step / max(seconds, 1e-9)),

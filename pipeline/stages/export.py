@@ -1,10 +1,14 @@
 """A checkpoint as a directory that `transformers` loads, with a model card and a proof that nothing was lost.
 
-Our checkpoints are in Hugging Face's layout already.  The export adds what other programs look for:
+Our checkpoints are in Hugging Face's layout already, if the architecture is GPT-2's; with all of Llama's options
+they are written in Llama's.  The export adds what other programs look for:
 ``tokenizer.json``, a padding side, the longest input, ``generation_config.json`` with a length that fits
 the context, the prompt form of an instruction model as a chat template, ``README.md``.  Then
 `transformers` reads the draft and must compute what our model computes (`parity.py`); what differs is refused
 and nothing is written.
+
+An architecture between the two has no equal in `transformers`.  It is exported all the same, in gptcore's own
+layout, and the card says that only gptcore opens it; the proof is then a fresh load by gptcore.
 
 The weights are written again from the loaded model instead of being copied: what leaves this project has passed
 every check of the loader.
@@ -21,7 +25,8 @@ from typing import Any
 from gptcore.artifact import Manifest, commit, write_atomically, write_json
 from gptcore.errors import DataError
 from gptcore.finetune import PROMPT, PROMPT_INPUT, PROMPT_RESPONSE, RESPONSE, Classifier
-from gptcore.gpt2 import load_classifier, load_gpt2, read_config, save_gpt2
+from gptcore.gpt2 import is_classifier, load_classifier, load_gpt2, read_config, save_gpt2
+from gptcore.layouts import GPTCORE, portable
 from gptcore.model import GPT
 from gptcore.tokenizer import END_OF_TEXT, Tokenizer
 from pipeline.artifacts import checkpoint_facts
@@ -51,15 +56,16 @@ class ExportConfig:
 
 
 def export(checkpoint: Path, out: Path, cfg: ExportConfig) -> dict[str, Any]:
-    """Write the model in ``checkpoint`` to ``out``, proven equal under `transformers`."""
+    """Write the model in ``checkpoint`` to ``out``, proven equal under `transformers` where that can read it."""
     manifest = checkpoint_facts(checkpoint)
     model, tokenizer = _load(checkpoint)
+    layout = portable(_gpt(model).config)
     stage = str(manifest.config["stage"])
     chat = stage == "finetune_instruct"
     with commit(out, kind=KIND, config={"stage": stage}, inputs={"checkpoint": manifest.content_hash}) as draft:
-        save_gpt2(model, draft, tokenizer)
+        save_gpt2(model, draft, tokenizer, layout)
         _add_tokenizer_files(draft, model, _longest(manifest, model), chat)
-        if isinstance(model, GPT):
+        if isinstance(model, GPT) and layout is not GPTCORE:
             _add_generation_config(draft, model, tokenizer, chat=chat)
         parity = prove(draft, model, tokenizer, cfg, checkpoint)
         _add_card(draft, manifest, model, parity)
@@ -70,22 +76,22 @@ def export(checkpoint: Path, out: Path, cfg: ExportConfig) -> dict[str, Any]:
 def prove(
     directory: Path, model: GPT | Classifier, tokenizer: Tokenizer, cfg: ExportConfig, checkpoint: Path
 ) -> Parity:
-    """Write ``parity.json`` into ``directory``; raises ``DataError`` if `transformers` computes another function."""
+    """Write ``parity.json`` into ``directory``; raises ``DataError`` if its reader computes another function."""
     parity = compare(directory, model, tokenizer, cfg.parity_texts, cfg.parity_tokens)
     if problems := parity.problems():
         raise DataError(
-            f"{checkpoint}: not exported, because under transformers {'; '.join(problems)}; check that the installed "
-            "versions are those of requirements.lock"
+            f"{checkpoint}: not exported, because under {parity.against} {'; '.join(problems)}; check that the "
+            "installed versions are those of requirements.lock"
         )
     counts = {"texts": parity.texts, "tokens": parity.tokens, "new_tokens": parity.new_tokens}
-    setting = {"against": "transformers", "dtype": "float32", "tolerance": parity.tolerance}
+    setting = {"dtype": "float32", "tolerance": parity.tolerance}
     write_json(directory / "parity.json", setting | counts | _statement(parity))
     return parity
 
 
 def _load(checkpoint: Path) -> tuple[GPT | Classifier, Tokenizer]:
     tokenizer = Tokenizer.load(checkpoint)
-    if read_config(checkpoint).get("architectures") != ["GPT2ForSequenceClassification"]:
+    if not is_classifier(read_config(checkpoint)):
         return load_gpt2(checkpoint), tokenizer
     model = load_classifier(checkpoint)
     if model.pad_id != tokenizer.eot:
@@ -103,6 +109,7 @@ def _statement(parity: Parity) -> dict[str, Any]:
         "max_logit_difference": parity.bound,
         choices: parity.choices_equal,
         "token_ids_equal": parity.token_ids_equal,
+        "against": parity.against,
     }
 
 
@@ -166,7 +173,8 @@ def _add_card(draft: Path, manifest: Manifest, model: GPT | Classifier, parity: 
 
 
 def _parameters(model: GPT | Classifier) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    """What is exported: a classifier goes without its GPT's own head."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name != "gpt.head.weight")
 
 
 def _gpt(model: GPT | Classifier) -> GPT:

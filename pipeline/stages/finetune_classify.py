@@ -25,7 +25,7 @@ from gptcore.data import Batch
 from gptcore.errors import ParameterError
 from gptcore.evaluate import accuracy, macro_f1
 from gptcore.finetune import Classifier, classification_loss, pad
-from gptcore.gpt2 import load_gpt2, read_config, save_gpt2
+from gptcore.gpt2 import gpt_config, load_gpt2, save_gpt2
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
 from pipeline import training
@@ -136,7 +136,7 @@ def finetune_classify(
 
 
 def _check_fits(max_tokens: int, foundation: Path) -> None:
-    context = read_config(foundation)["n_positions"]
+    context = gpt_config(foundation).context_length
     if max_tokens > context:
         raise ParameterError(
             f"finetune_classify.max_tokens = {max_tokens}: the foundation in {foundation} sees {context} tokens; "

@@ -1,7 +1,8 @@
 """Windows → a GPT trained from scratch.
 
 Reads ``data/windows`` and ``data/tokenizer``; writes ``data/checkpoints/pretrain`` in Hugging Face GPT-2
-layout with the tokenizer beside the weights, and the loss curve.  The same windows, parameters, versions
+layout (of an architecture that is not GPT-2's: in gptcore's own) with the tokenizer beside the weights, and
+the loss curve.  The same windows, parameters, versions
 and machine class give the same bytes, however often the run was killed on the way.
 """
 
@@ -29,7 +30,7 @@ from pipeline.tracking import Tracker
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model's shape; vocabulary and context come from the windows."""
+    """The model's shape and architecture; vocabulary and context come from the windows."""
 
     d_model: int
     """Width of the residual stream; a multiple of n_head."""
@@ -41,6 +42,16 @@ class ModelConfig:
     """Probability of zeroing an activation in training."""
     bias: bool = True
     """Whether linear layers and LayerNorms have a bias."""
+    positions: str = "learned"
+    """``learned``, or ``rotary`` for relative positions."""
+    rope_theta: float = 10000.0
+    """Base of the rotary wavelengths; used with ``positions: rotary`` only."""
+    norm: str = "layernorm"
+    """``layernorm`` or ``rmsnorm``."""
+    mlp: str = "gelu"
+    """``gelu`` or ``swiglu``."""
+    tie_weights: bool = True
+    """Whether the head shares the token embedding's matrix."""
 
     def __post_init__(self) -> None:
         self.for_data(257, 1)  # raises ValueError for impossible shapes

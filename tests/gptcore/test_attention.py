@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptcore import blockwise
 from gptcore.attention import CausalSelfAttention, KVCache, causal_mask
 from gptcore.config import GPTConfig
 
@@ -39,20 +40,24 @@ def test_attention_is_the_formula(attention: CausalSelfAttention):
         torch.testing.assert_close(row.double(), by_the_formula(attention, expected), rtol=1e-4, atol=1e-5)
 
 
-def test_in_bfloat16_it_is_the_formula_too_in_training_and_not(attention: CausalSelfAttention, monkeypatch):
-    """Training on short texts takes another path than inference and than long texts do."""
+@pytest.mark.parametrize("keep", [0, 10**9])
+@pytest.mark.parametrize("block", [128, 4])
+def test_in_bfloat16_it_is_the_formula_too_in_training_and_not(
+    attention: CausalSelfAttention, monkeypatch, block: int, keep: int
+):
+    """In one block and in several, with the weights kept for the backward pass and computed again."""
+    monkeypatch.setattr(blockwise, "BLOCK", block)
+    monkeypatch.setattr(blockwise, "KEPT", keep)
     x = torch.randn(2, 9, 24)
-    exact = attention(x)
+    exact = torch.stack([by_the_formula(attention, row) for row in x])  # fp64
     (gradient,) = torch.autograd.grad(exact.square().sum(), attention.qkv.weight)
-    for short in (512, 8):
-        monkeypatch.setattr("gptcore.attention.SHORT", short)
-        for inference in (False, True):
-            with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode(inference):
-                y = attention(x)
-            assert (y - exact).abs().max() < 0.02 * exact.abs().max()
-            if not inference:
-                (found,) = torch.autograd.grad(y.square().sum(), attention.qkv.weight)
-                assert (found - gradient).abs().max() < 0.03 * gradient.abs().max()
+    for inference in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode(inference):
+            y = attention(x)
+        assert (y - exact).abs().max() < 0.02 * exact.abs().max()
+        if not inference:
+            (found,) = torch.autograd.grad(y.square().sum(), attention.qkv.weight)
+            assert (found - gradient).abs().max() < 0.03 * gradient.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -64,6 +69,25 @@ def test_a_cache_works_where_gradients_are_on(attention: CausalSelfAttention, dt
         found.append(attention(piece, cache=cache).detach())
         cache.length += piece.shape[1]
     assert (torch.cat(found, dim=1) - attention(x)).abs().max() < (1e-5 if dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 9, [9], [4, 1, 1, 3]])
+def test_a_cache_in_float32_serves_attention_in_bfloat16(attention: CausalSelfAttention, pieces: list[int]):
+    """As `generate.py` has it on a CPU: it loses nothing of what bfloat16 computes, and rounds no further."""
+    x = torch.randn(2, 9, 24)
+    cache = KVCache(CONFIG, batch_size=2)
+    found = []
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        for piece in x.split(pieces, dim=1):
+            found.append(attention(piece, cache=cache))
+            cache.length += piece.shape[1]
+        k = attention.qkv(x)[..., 24:48].view(2, 9, 3, 8).transpose(1, 2)
+    assert (cache.keys.dtype, k.dtype) == (torch.float32, torch.bfloat16)
+    kept = cache.keys[0, :, :, :9]
+    assert torch.equal(kept, kept.bfloat16().float())
+    torch.testing.assert_close(kept, k.float(), rtol=2**-6, atol=1e-3)  # fewer rows at once may round otherwise
+    exact = attention(x)
+    assert (torch.cat(found, dim=1) - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

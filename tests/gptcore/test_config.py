@@ -27,6 +27,32 @@ def test_width_is_a_multiple_of_heads():
     assert GPTConfig(d_model=96).head_dim == 8
 
 
+def test_rotary_positions_need_pairs_of_channels():
+    assert GPTConfig(d_model=36, n_head=4).head_dim == 9
+    with pytest.raises(ValueError, match="d_model / n_head = 9: rotary positions turn pairs of channels"):
+        GPTConfig(d_model=36, n_head=4, positions="rotary")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("positions", "alibi", "learned or rotary"),
+        ("norm", "batchnorm", "layernorm or rmsnorm"),
+        ("norm", None, "layernorm or rmsnorm"),
+        ("mlp", "relu", "gelu or swiglu"),
+    ],
+)
+def test_an_option_is_one_of_two_words(name: str, value: object, expected: str):
+    with pytest.raises(ValueError, match=f"^{name} = {value!r}: expected {expected}$"):
+        GPTConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.5, float("inf"), float("nan")])
+def test_the_base_of_the_wavelengths_is_finite_and_at_least_one(theta: float):
+    with pytest.raises(ValueError, match=r"rope_theta = .*: expected a finite number of at least 1"):
+        GPTConfig(rope_theta=theta)
+
+
 def test_a_config_cannot_be_changed_afterwards():
     with pytest.raises(dataclasses.FrozenInstanceError):
         GPTConfig().n_layer = 3  # type: ignore[misc]

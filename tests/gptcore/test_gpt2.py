@@ -20,7 +20,8 @@ from gptcore.config import PRESETS, GPTConfig
 from gptcore.errors import DataError
 from gptcore.finetune import Classifier
 from gptcore.generate import generate
-from gptcore.gpt2 import TABLE, _load_weights, load_classifier, load_gpt2, read_config, save_gpt2
+from gptcore.gpt2 import _load_weights, load_classifier, load_gpt2, read_config, save_gpt2
+from gptcore.layouts import GPT2
 from gptcore.model import GPT
 from gptcore.runtime import state_hash
 from gptcore.train import language_loss
@@ -203,10 +204,10 @@ def test_presets_have_the_names_and_shapes_of_the_published_models(name: str):
         model = GPT(GPTConfig.preset(name))
     shapes = {key: tuple(p.shape) for key, p in model.named_parameters()}
     expected = {}
-    for hf_name, our_name, transposed in TABLE:
+    for hf_name, our_name, how in GPT2.table:
         for layer in range(n_layer if "{}" in hf_name else 1):
             if (shape := shapes.get(our_name.format(layer))) is not None:
-                expected[hf_name.format(layer)] = shape[::-1] if transposed else shape
+                expected[hf_name.format(layer)] = shape[::-1] if how == "T" else shape
     assert expected == {key: tuple(p.shape) for key, p in oracle.named_parameters()}
     assert (model.config.n_head, model.config.context_length) == (n_head, oracle.config.n_positions)
     assert set(PUBLISHED) < set(PRESETS)
@@ -316,7 +317,7 @@ TENSOR_DAMAGES: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "float64": (_set(QKV, lambda w: w.double()), f"{QKV}: expected float32, float16 or bfloat16, found float64"),
     "another head": (
         lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"] + 1e-3}),
-        "lm_head.weight: config.json ties it to wte.weight, but the two differ",
+        "lm_head.weight: config.json ties it to the token embedding, but the two differ",
     ),
     "a head of another size": (
         lambda t: t.update({"lm_head.weight": torch.zeros(60, 24)}),
@@ -348,7 +349,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_loaded(directory: Path, ma
 
     edit_tensors(directory, damage)
     with pytest.raises(DataError) as error:
-        _load_weights(model, directory)
+        _load_weights(model, directory, GPT2)
     assert "5 problem(s)" in str(error.value)
     for name in ("transformer.ln_f.bias", "stranger", QKV, "transformer.wpe.weight", "transformer.h.0.mlp.c_fc.bias"):
         assert f"\n  {name}: " in str(error.value)
@@ -358,8 +359,8 @@ def test_all_problems_are_told_at_once_and_nothing_is_loaded(directory: Path, ma
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "llama"}, "expected model_type 'gpt2', found 'llama'"),
-        ({"model_type": None}, "expected model_type 'gpt2', found None"),
+        ({"model_type": "bert"}, "expected model_type 'gpt2', 'llama', 'gptcore', found 'bert'"),
+        ({"model_type": None}, "expected model_type 'gpt2', 'llama', 'gptcore', found None"),
         ({"activation_function": "relu"}, "activation_function = 'relu': this model computes 'gelu_new' only"),
         ({"scale_attn_weights": False}, "scale_attn_weights = False"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),

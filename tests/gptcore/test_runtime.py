@@ -1,5 +1,8 @@
 """Process-wide switches, and the two hashes that stand for "the same bits"."""
 
+import json
+import platform
+
 import pytest
 import torch
 
@@ -61,3 +64,24 @@ def test_auto_is_bfloat16_where_that_is_fast(monkeypatch, fast: bool):
     monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda *_: fast)
     with runtime.autocast("auto"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_the_number_of_threads_is_part_of_the_machine_class(monkeypatch):
+    found = set()
+    for threads in ("1", "3"):
+        monkeypatch.setenv("GPTCORE_THREADS", threads)
+        runtime.machine_class.cache_clear()
+        found.add(runtime.machine_class())
+    runtime.machine_class.cache_clear()
+    assert len(found) == 2
+
+
+def test_the_settings_of_a_run_are_plain_facts(monkeypatch):
+    monkeypatch.setenv("GPTCORE_THREADS", "2")
+    facts = json.loads(json.dumps(runtime.settings()))
+    assert facts["threads"] == 2
+    assert facts["bfloat16"] is runtime.has_fast_bfloat16()
+    if platform.libc_ver()[0] == "glibc":
+        assert facts["allocator"]["M_MMAP_MAX"] == 0
+    else:
+        assert facts["allocator"] == "left alone"

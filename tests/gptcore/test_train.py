@@ -68,6 +68,54 @@ def test_two_runs_are_equal_in_every_bit(optimizer: str):
     assert golden_run(optimizer) == golden_run(optimizer)
 
 
+LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "tie_weights": False, "bias": False}
+SETTINGS = {
+    "plain": ({}, {}),
+    "dropout": ({"dropout": 0.2}, {}),
+    "accumulation": ({}, {"accumulation_steps": 3}),
+    "rotary": ({"positions": "rotary"}, {}),
+    "rmsnorm": ({"norm": "rmsnorm"}, {}),
+    "swiglu": ({"mlp": "swiglu"}, {}),
+    "own head": ({"tie_weights": False}, {}),
+    "all": ({**LLAMA, "dropout": 0.2}, {"accumulation_steps": 2, "schedule": "linear", "grad_clip": 0.0}),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_same_seed_gives_the_same_bits_in_every_setting(dtype: str, optimizer: str, setting: str):
+    """Beside another training, another seed for the initial weights, and whatever was drawn in between."""
+    of_model, of_training = SETTINGS[setting]
+
+    def run(seed: int = 0) -> tuple[list[dict[str, float]], str]:
+        torch.randn(7 + seed)
+        model = new_model(seed, **of_model)
+        config = settings(max_steps=4, optimizer=optimizer, dtype=dtype, **of_training)
+        return [facts(step) for step in train(model, batches().starting_at(0), config)], state_hash(model)
+
+    first = run()
+    assert run(seed=1) != first
+    assert run() == first
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_same_seed_gives_the_same_bits_where_loss_and_attention_come_in_pieces(monkeypatch, optimizer: str):
+    """Several groups and chunks of logits, several blocks of attention, with its weights computed again."""
+    monkeypatch.setattr("gptcore.losses.GROUP_LOGITS", 20 * 64)
+    monkeypatch.setattr("gptcore.losses.CHUNK_LOGITS", 7 * 64)
+    monkeypatch.setattr("gptcore.blockwise.BLOCK", 5)
+    whole, pieces = [], []
+    for _ in range(2):
+        monkeypatch.setattr("gptcore.blockwise.KEPT", 0)
+        pieces.append(golden_run(optimizer))
+        monkeypatch.setattr("gptcore.blockwise.KEPT", 10**9)
+        whole.append(golden_run(optimizer))
+    assert pieces[0] == pieces[1] == whole[0] == whole[1]
+    golden = json.loads(GOLDEN.read_text())[optimizer]
+    assert pieces[0][0] == pytest.approx(golden, rel=RTOL[optimizer])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_dropout_is_repeatable_and_depends_on_the_seed(dtype: str):
     def run(seed: int) -> str:

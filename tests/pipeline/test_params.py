@@ -66,6 +66,11 @@ def test_all_problems_are_listed_at_once(tmp_path: Path, document: dict) -> None
         ("split", "test_fraction", 0.9),
         ("tokenizer", "vocab_size", 100),
         ("model", "dropout", 1.0),
+        ("model", "positions", "absolute"),
+        ("model", "norm", "none"),
+        ("model", "mlp", True),
+        ("model", "rope_theta", 0.0),
+        ("model", "tie_weights", "yes"),
         ("load_gpt2", "source", ""),
     ],
 )

@@ -1,5 +1,6 @@
 """The stages on a tiny real text, called as functions: contracts on disk, resuming, and what goes wrong."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,9 +16,13 @@ import pandas as pd
 import pytest
 
 from gptcore.artifact import open_verified, sha256_file
+from gptcore.config import GPTConfig
 from gptcore.data import WindowDataset
 from gptcore.errors import DataError
-from gptcore.gpt2 import load_gpt2
+from gptcore.gpt2 import load_gpt2, save_gpt2
+from gptcore.layouts import LLAMA
+from gptcore.model import GPT
+from gptcore.runtime import state_hash
 from gptcore.tokenizer import Tokenizer
 from pipeline import corpus
 from pipeline.artifacts import SPLITS, open_stream, read_tokens
@@ -62,13 +67,13 @@ def prepare(root: Path, context: int = 16) -> None:
     windows(root / "tokens", root / "windows", WindowsConfig(context_length=context, stride=8))
 
 
-def run_pretrain(root: Path, out: str = "model", **changes: Any) -> dict[str, Any]:
+def run_pretrain(root: Path, out: str = "model", model: ModelConfig = MODEL, **changes: Any) -> dict[str, Any]:
     return pretrain(
         root / "windows",
         root / "tokenizer",
         root / out,
         root / f"{out}.csv",
-        MODEL,
+        model,
         pretrain_config(**changes),
         NullTracker(),
     )
@@ -228,6 +233,42 @@ def test_load_gpt2_proves_parity_and_refuses_the_rest(project: Path) -> None:
     (project / "empty").mkdir()
     with pytest.raises(DataError, match=r"model\.safetensors: missing; set load_gpt2\.source"):
         load_stage(project / "empty", project / "x", LoadGpt2Config(source="empty"))
+
+
+@pytest.mark.parametrize(
+    ("options", "reader"),
+    [
+        ({"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False}, "transformers"),
+        ({"positions": "rotary", "tie_weights": False}, "gptcore"),
+    ],
+    ids=["llama", "mixed"],
+)
+def test_an_architecture_beyond_gpt2_becomes_the_foundation(
+    project: Path, options: dict[str, Any], reader: str
+) -> None:
+    run_pretrain(project, model=dataclasses.replace(MODEL, **options))
+    metrics = load_stage(project / "model", project / "loaded", LoadGpt2Config(source="model"))
+    assert (metrics["against"], metrics["greedy_equal"], metrics["token_ids_equal"]) == (reader, True, True)
+    made, loaded = load_gpt2(project / "model"), load_gpt2(project / "loaded")
+    assert {name: getattr(loaded.config, name) for name in options} == options
+    assert (loaded.config, state_hash(loaded)) == (made.config, state_hash(made))
+    mapping = json.loads((project / "loaded" / "mapping.json").read_text())
+    assert {row["ours"] for row in mapping} == {name for name, _ in loaded.named_parameters()}
+
+
+def test_the_foundation_may_be_in_llamas_layout(project: Path) -> None:
+    llama = GPTConfig(300, 16, 32, 1, 2, positions="rotary", norm="rmsnorm", mlp="swiglu")
+    save_gpt2(GPT(llama), project / "source", Tokenizer.load(project / "tokenizer"), layout=LLAMA)
+    metrics = load_stage(project / "source", project / "loaded", LoadGpt2Config(source="source"))
+    assert metrics["against"] == "transformers"
+    assert load_gpt2(project / "loaded").config == llama
+    mapping = json.loads((project / "loaded" / "mapping.json").read_text())
+    assert {
+        "hugging_face": "model.layers.{}.self_attn.k_proj.weight",
+        "ours": "blocks.{}.attn.qkv.weight",
+        "transposed": False,
+        "part": "2/3",
+    } in mapping
 
 
 def test_a_second_process_is_told_who_is_at_it(project: Path) -> None:

@@ -1,0 +1,451 @@
+"""Layouts beyond GPT-2's: `transformers`' Llama is the oracle of its own, a round trip that of ours.
+
+The bands are those of `test_gpt2.py`: what rounding in another order may cost.
+"""
+
+import copy
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gptcore.attention import KVCache
+from gptcore.config import GPTConfig
+from gptcore.errors import DataError
+from gptcore.finetune import Classifier
+from gptcore.generate import generate
+from gptcore.gpt2 import gpt_config, is_classifier, load_classifier, load_gpt2, read_config, save_gpt2
+from gptcore.layouts import GPT2, GPTCORE, LLAMA, native, portable
+from gptcore.model import GPT
+from gptcore.runtime import state_hash
+from gptcore.train import language_loss
+
+LLAMA_OPTIONS: dict[str, Any] = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu"}
+SHAPES: dict[str, dict[str, Any]] = {
+    "own head": {},
+    "tied head": {"tie_word_embeddings": True},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "one layer, one head": {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 7},
+    "wide, long, other waves": {
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "num_attention_heads": 6,
+        "max_position_embeddings": 80,
+        "vocab_size": 300,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+    },
+    "other epsilon": {"rms_norm_eps": 1e-2},
+}
+LABELS = ["earn", "acq", "Öl & Gas"]
+
+
+def make_llama(kind: str = "LlamaForCausalLM", **changes: Any) -> Any:
+    """A tiny Llama of `transformers`; weights of about 0.3, norms about 1, so that a wrong term shows.
+
+    Without a padding id: `transformers` gives the embedding of that token no gradient.
+    """
+    import transformers
+
+    fields: dict[str, Any] = {"vocab_size": 61, "max_position_embeddings": 16, "hidden_size": 24}
+    fields |= {"num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 64}
+    model = getattr(transformers, kind)(transformers.LlamaConfig(**{**fields, **changes}))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = (
+                0.3 * min(1.0, (24 / parameter.shape[-1]) ** 0.5) * torch.randn(parameter.shape, generator=generator)
+            )
+            parameter.copy_(noise + ("norm" in name))
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
+    """An oracle with random weights, and what ``load_gpt2`` makes of its directory."""
+    oracle = make_llama(**SHAPES[request.param])
+    directory = tmp_path_factory.mktemp("llama")
+    oracle.save_pretrained(directory)
+    return oracle, load_gpt2(directory)
+
+
+def random_ids(model: GPT, rows: int = 2, tokens: int | None = None) -> Tensor:
+    return torch.randint(model.config.vocab_size, (rows, tokens or model.config.context_length))
+
+
+def assert_near(ours: Tensor, theirs: Tensor) -> None:
+    """Within 1e-5 of the largest value, and never more than 1e-4 of it in all."""
+    assert theirs.abs().max() > 0.5, "values this small would agree by themselves"
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+
+
+# --- Llama: the same function ----------------------------------------------------------------------------
+
+
+def test_logits_are_those_of_transformers(pair):
+    oracle, model = pair
+    assert (model.config.positions, model.config.norm, model.config.mlp) == ("rotary", "rmsnorm", "swiglu")
+    ids = random_ids(model)
+    with torch.inference_mode():
+        assert_near(model(ids), oracle(ids).logits)
+
+
+def test_loss_is_that_of_transformers(pair):
+    oracle, model = pair
+    ids = random_ids(model)
+    ours = language_loss(model, (ids[:, :-1], ids[:, 1:]))
+    assert ours.item() == pytest.approx(oracle(ids, labels=ids).loss.item(), rel=1e-5)
+
+
+def test_gradients_are_those_of_transformers(pair, tmp_path: Path):
+    """The oracle's gradients are saved as if they were weights, so that loading maps their names."""
+    oracle, model = copy.deepcopy(pair)
+    ids = random_ids(model)
+    oracle(ids, labels=ids).loss.backward()
+    language_loss(model, (ids[:, :-1], ids[:, 1:])).backward()
+    for parameter in oracle.parameters():
+        parameter.data = parameter.grad
+    oracle.save_pretrained(tmp_path / "gradients")
+    theirs = dict(load_gpt2(tmp_path / "gradients").named_parameters())
+    largest = max(gradient.abs().max().item() for gradient in theirs.values())
+    assert largest > 1e-2
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name].data, rtol=1e-4, atol=1e-4 * largest, msg=name)
+
+
+def test_the_cache_gives_the_logits_of_the_whole_text(pair):
+    oracle, model = pair
+    ids = random_ids(model, tokens=16)
+    cache = KVCache(model.config, batch_size=2)
+    with torch.inference_mode():
+        stepwise = torch.cat([model(token, cache=cache) for token in ids.split(1, dim=1)], dim=1)
+        assert_near(stepwise, oracle(ids).logits)
+
+
+@pytest.mark.parametrize("prompts", [[3], [6, 1, 3]], ids=["single", "left-padded"])
+def test_greedy_text_is_that_of_transformers(pair, prompts: list[int]):
+    oracle, model = pair
+    width, new = max(prompts), 10
+    ids = random_ids(model, len(prompts), width)
+    padding = torch.tensor([[column >= width - length for column in range(width)] for length in prompts])
+    theirs = oracle.generate(
+        ids, attention_mask=padding.long(), do_sample=False, min_new_tokens=new, max_new_tokens=new, eos_token_id=None
+    )
+    ours = generate(model, ids, new, padding=None if padding.all() else padding)
+    assert ours.tolist() == theirs.tolist()
+
+
+def test_padded_logits_are_those_of_transformers(pair):
+    oracle, model = pair
+    ids = random_ids(model, 3, 8)
+    padding = torch.tensor([[column >= gap for column in range(8)] for gap in (0, 3, 7)])
+    positions = (padding.long().cumsum(1) - 1).clamp(min=0)
+    with torch.inference_mode():
+        theirs = oracle(ids, attention_mask=padding.long(), position_ids=positions).logits
+        assert_near(model(ids, padding=padding)[padding], theirs[padding])
+
+
+# --- Llama: from us to transformers and back -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_weights": False, "bias": False}, {"layer_norm_eps": 1e-3, "rope_theta": 99.5}]
+)
+def test_transformers_loads_what_we_save(make_gpt, tmp_path: Path, changes: dict[str, Any]):
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+    model = make_gpt(**LLAMA_OPTIONS, dropout=0.25, **changes)
+    save_gpt2(model, tmp_path, layout=LLAMA)
+    oracle, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(oracle, LlamaForCausalLM)
+    assert not any(report.values()), report
+    assert oracle.num_parameters() == model.n_params()
+    ids = random_ids(model)
+    with torch.inference_mode():
+        assert_near(model(ids), oracle.eval()(ids).logits)
+    loaded = load_gpt2(tmp_path)
+    assert (loaded.config, state_hash(loaded)) == (model.config, state_hash(model))
+
+
+def test_transformers_saves_to_the_same_weights_under_the_same_names(make_gpt, tmp_path: Path):
+    from transformers import AutoModelForCausalLM
+
+    save_gpt2(make_gpt(**LLAMA_OPTIONS, tie_weights=False), tmp_path / "ours", layout=LLAMA)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    ours, theirs = (load_file(tmp_path / side / "model.safetensors") for side in ("ours", "theirs"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def padded_rows() -> tuple[Tensor, Tensor]:
+    """Rows of 1 to 9 real tokens, filled up with 60, which also stands within a row; and True at real tokens."""
+    real = torch.arange(9) < torch.tensor([9, 1, 4, 7, 2])[:, None]
+    rows = torch.randint(60, (5, 9)).where(real, 60)
+    rows[0, 3] = 60
+    return rows, real
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_classifier_of_transformers_gives_its_logits_here(tmp_path: Path, tied: bool):
+    oracle = make_llama(
+        "LlamaForSequenceClassification", pad_token_id=60, id2label=dict(enumerate(LABELS)), tie_word_embeddings=tied
+    )
+    oracle.save_pretrained(tmp_path)
+    model = load_classifier(tmp_path)
+    assert (model.labels, model.pad_id) == (LABELS, 60)
+    ids, real = padded_rows()
+    with torch.inference_mode():
+        assert_near(model(ids), oracle(ids, attention_mask=real.long()).logits)
+
+
+def make_classifier(gpt: GPT) -> Classifier:
+    model = Classifier(gpt, LABELS, pad_id=60).eval()
+    torch.nn.init.normal_(model.score.weight)
+    return model
+
+
+@pytest.mark.parametrize("tie_weights", [False, True])
+def test_our_classifier_gives_its_logits_in_transformers(make_gpt, tmp_path: Path, tie_weights: bool):
+    from transformers import AutoModelForSequenceClassification
+
+    model = make_classifier(make_gpt(**LLAMA_OPTIONS, tie_weights=tie_weights))
+    save_gpt2(model, tmp_path, layout=LLAMA)
+    oracle, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    assert oracle.config.id2label == dict(enumerate(LABELS))
+    ids, real = padded_rows()
+    with torch.inference_mode():
+        assert_near(model(ids), oracle.eval()(ids, attention_mask=real.long()).logits)
+        assert torch.equal(load_classifier(tmp_path)(ids), model(ids))
+
+
+# --- our own ---------------------------------------------------------------------------------------------
+
+options = st.fixed_dictionaries(
+    {
+        "positions": st.sampled_from(["learned", "rotary"]),
+        "norm": st.sampled_from(["layernorm", "rmsnorm"]),
+        "mlp": st.sampled_from(["gelu", "swiglu"]),
+        "tie_weights": st.booleans(),
+        "bias": st.booleans(),
+        "rope_theta": st.sampled_from([10000.0, 500.0]),
+        "layer_norm_eps": st.sampled_from([1e-5, 1e-3]),
+        "n_head": st.sampled_from([1, 3]),
+        "n_layer": st.integers(1, 2),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(options)
+def test_every_configuration_comes_back_bit_for_bit(make_gpt, changes: dict[str, Any]):
+    """GPT-2's layout stores biases that are not there as zeros, and no wavelengths; ours stores what there is."""
+    model = make_gpt(**changes)
+    ids = torch.arange(12)[None]
+    with tempfile.TemporaryDirectory() as directory, torch.inference_mode():
+        for layout in {
+            native(model.config).model_type: None,
+            portable(model.config).model_type: portable(model.config),
+        }.values():
+            save_gpt2(model, directory, layout=layout)
+            loaded = load_gpt2(directory)
+            torch.testing.assert_close(loaded(ids), model(ids), rtol=0, atol=1e-6)
+            if read_config(Path(directory))["model_type"] != "gpt2":
+                assert (loaded.config, state_hash(loaded)) == (model.config, state_hash(model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours", "theirs"),
+    [
+        ({}, GPT2, GPT2),
+        ({"bias": False, "tie_weights": False}, GPT2, GPT2),
+        (LLAMA_OPTIONS, GPTCORE, LLAMA),
+        ({**LLAMA_OPTIONS, "norm": "layernorm"}, GPTCORE, GPTCORE),
+        ({**LLAMA_OPTIONS, "positions": "learned"}, GPTCORE, GPTCORE),
+        ({"norm": "rmsnorm"}, GPTCORE, GPTCORE),
+        ({"mlp": "swiglu"}, GPTCORE, GPTCORE),
+        ({"positions": "rotary"}, GPTCORE, GPTCORE),
+    ],
+)
+def test_a_checkpoint_is_gpt2s_and_an_export_llamas_only_where_that_is_exact(changes, ours, theirs):
+    config = GPTConfig(**changes)
+    assert (native(config), portable(config)) == (ours, theirs)
+
+
+def test_a_layout_that_would_compute_something_else_is_refused(make_gpt, tmp_path: Path):
+    with pytest.raises(
+        ValueError, match="layout llama: can't express positions = learned, norm = layernorm, mlp = gelu"
+    ):
+        save_gpt2(make_gpt(), tmp_path / "model", layout=LLAMA)
+    with pytest.raises(ValueError, match="layout gpt2: can't express positions = rotary"):
+        save_gpt2(make_gpt(positions="rotary"), tmp_path / "model", layout=GPT2)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize("changes", [LLAMA_OPTIONS, {"norm": "rmsnorm", "bias": False}], ids=["llama", "mixed"])
+def test_a_classifier_of_any_configuration_comes_back(make_gpt, tmp_path: Path, changes, tie_weights: bool):
+    model = make_classifier(make_gpt(**changes, tie_weights=tie_weights))
+    save_gpt2(model, tmp_path)
+    fields = read_config(tmp_path)
+    assert (fields["model_type"], is_classifier(fields)) == ("gptcore", True)
+    assert "head.weight" not in load_file(tmp_path / "model.safetensors")
+    loaded = load_classifier(tmp_path)
+    assert (loaded.labels, loaded.pad_id, loaded.gpt.config) == (LABELS, 60, model.gpt.config)
+    ids, _ = padded_rows()
+    assert torch.equal(loaded(ids), model(ids))
+    with pytest.raises(DataError, match=r"score\.weight: unexpected"):
+        load_gpt2(tmp_path)
+
+
+def test_equal_models_are_equal_bytes_and_training_can_go_on(make_gpt, tmp_path: Path):
+    model = make_gpt(positions="rotary", dropout=0.125)
+    save_gpt2(model, tmp_path / "one")
+    save_gpt2(load_gpt2(tmp_path / "one"), tmp_path / "two")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert gpt_config(tmp_path / "one") == model.config
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """A tiny Llama as `transformers` saves it."""
+    make_llama().save_pretrained(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+@pytest.fixture
+def own(make_gpt, tmp_path: Path) -> Path:
+    save_gpt2(make_gpt(positions="rotary"), tmp_path / "own")
+    return tmp_path / "own"
+
+
+def edit_config(directory: Path, **changes: Any) -> None:
+    fields = json.loads((directory / "config.json").read_text())
+    fields = {key: value for key, value in (fields | changes).items() if value is not ...}
+    (directory / "config.json").write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_key_value_heads": 1}, "num_key_value_heads = 1: this model computes 3 only"),
+        ({"intermediate_size": 65}, "intermediate_size = 65: this model computes 64 only"),
+        ({"intermediate_size": ...}, "intermediate_size: missing"),
+        ({"head_dim": 16}, "head_dim = 16: this model computes 8 only"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu': this model computes 'silu' only"),
+        ({"attention_bias": True}, "mlp_bias = False: this model computes True only"),
+        ({"mlp_bias": True}, "mlp_bias = True: this model computes False only"),
+        ({"attention_bias": True, "mlp_bias": ...}, "mlp_bias = False: this model computes True only"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type = 'linear': this model computes"),
+        ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic"}}, "rope_type = 'dynamic': this model computes"),
+        ({"rope_parameters": {"rope_theta": 0.1}}, "rope_theta = 0.1: expected a finite number"),
+        ({"rope_parameters": {"rope_theta": "many"}}, "config.json"),
+        ({"num_attention_heads": 5}, "d_model = 24: expected a multiple of n_head = 5"),
+        ({"num_attention_heads": 8}, "d_model / n_head = 3: rotary positions turn pairs"),
+        (
+            {"max_position_embeddings": ..., "hidden_size": ...},
+            "max_position_embeddings: missing; hidden_size: missing",
+        ),
+    ],
+)
+def test_a_llama_that_this_model_does_not_compute_is_refused(llama: Path, changes: dict[str, Any], message: str):
+    edit_config(llama, **changes)
+    with pytest.raises(DataError) as error:
+        load_gpt2(llama)
+    assert str(error.value).startswith(f"{llama / 'config.json'}: ")
+    assert message in str(error.value)
+
+
+def test_an_epsilon_that_is_not_stated_is_llamas(llama: Path):
+    edit_config(llama, rms_norm_eps=...)
+    assert load_gpt2(llama).config.layer_norm_eps == 1e-6
+
+
+def test_fields_of_older_versions_of_transformers_are_understood(llama: Path):
+    expected = load_gpt2(llama)
+    edit_config(llama, rope_parameters=..., rope_theta=50.0, rope_scaling=None, num_key_value_heads=None, head_dim=...)
+    assert load_gpt2(llama).config == dataclasses.replace(expected.config, rope_theta=50.0)
+    tensors = load_file(llama / "model.safetensors")
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(tensors, llama / "model.safetensors")
+    assert state_hash(load_gpt2(llama)) == state_hash(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"d_model": ..., "n_head": ...}, "d_model: missing; n_head: missing"),
+        ({"window": 128}, "window: unknown to this version of gptcore"),
+        ({"positions": "alibi"}, "positions = 'alibi': expected learned or rotary"),
+        ({"bias": "no"}, "bias = 'no': expected true or false"),
+        ({"tie_weights": 1}, "tie_weights = 1: expected true or false"),
+        ({"n_layer": 2.0}, "n_layer = 2.0: expected a whole number"),
+        ({"vocab_size": True}, "vocab_size = True: expected a whole number"),
+        ({"dropout": None}, "dropout = None: expected a number"),
+    ],
+)
+def test_a_config_of_ours_that_is_damaged_is_refused(own: Path, changes: dict[str, Any], message: str):
+    edit_config(own, **changes)
+    with pytest.raises(DataError) as error:
+        load_gpt2(own)
+    assert str(error.value).startswith(f"{own / 'config.json'}: ")
+    assert message in str(error.value)
+
+
+def test_an_option_that_an_older_checkpoint_does_not_name_is_gpt2s(own: Path):
+    edit_config(own, norm=..., mlp=..., rope_theta=..., dropout=0)
+    assert load_gpt2(own).config == GPTConfig(
+        vocab_size=61, context_length=16, d_model=24, n_layer=2, n_head=3, positions="rotary"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name", "shape"),
+    [
+        ("llama", "model.layers.1.self_attn.k_proj.weight", (24, 24)),
+        ("llama", "model.layers.0.mlp.up_proj.weight", (64, 24)),
+        ("own", "blocks.1.attn.qkv.weight", (72, 24)),
+    ],
+)
+def test_a_damaged_tensor_is_named_with_its_file(request, fixture: str, name: str, shape: tuple[int, int]):
+    directory = request.getfixturevalue(fixture)
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    original = tensors[name]
+    for damaged, message in (
+        (original[:-1].clone(), f"{name}: expected shape {shape}, found {(shape[0] - 1, shape[1])}"),
+        (original / 0, f"{name}: expected finite numbers, found {original.numel()} that are not"),
+        (None, f"{name}: missing"),
+    ):
+        save_file(
+            {**{k: v for k, v in tensors.items() if k != name}, **({} if damaged is None else {name: damaged})}, path
+        )
+        with pytest.raises(DataError) as error:
+            load_gpt2(directory)
+        assert str(error.value) == f"{path}: 1 problem(s) with the weights:\n  {message}"
+
+
+def test_a_tied_head_that_is_stored_must_be_the_embedding(make_gpt, tmp_path: Path):
+    model = make_gpt(**LLAMA_OPTIONS)
+    for layout, name, embedding in (
+        (LLAMA, "lm_head.weight", "model.embed_tokens.weight"),
+        (GPTCORE, "head.weight", "token_embedding.weight"),
+    ):
+        save_gpt2(model, tmp_path, layout=layout)
+        tensors = load_file(tmp_path / "model.safetensors")
+        save_file({**tensors, name: tensors[embedding].clone()}, tmp_path / "model.safetensors")
+        assert state_hash(load_gpt2(tmp_path)) == state_hash(model)
+        save_file({**tensors, name: tensors[embedding] + 1e-3}, tmp_path / "model.safetensors")
+        with pytest.raises(DataError, match=f"{name}: config.json ties it to the token embedding, but the two differ"):
+            load_gpt2(tmp_path)
