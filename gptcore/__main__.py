@@ -13,10 +13,12 @@ import torch
 
 from gptcore import runtime
 from gptcore.artifact import MANIFEST, open_verified
+from gptcore.config import CHOICES, PRESETS
 from gptcore.errors import GPTCoreError, ParameterError
 from gptcore.finetune import format_prompt
 from gptcore.generate import stream
-from gptcore.gpt2 import load_classifier, load_gpt2, read_config
+from gptcore.gpt2 import load_classifier, load_gpt2
+from gptcore.inference import DTYPES, for_inference
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 
@@ -62,10 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("directory", type=Path)
     classify.add_argument("text")
     classify.set_defaults(run=_classify)
-    info = commands.add_parser("info", help="what a model directory holds, and what this machine offers")
-    info.add_argument("directory", type=Path, nargs="?")
-    info.set_defaults(run=_info)
+    _info_options(commands.add_parser("info", help="what this machine offers, and what a model will cost on it"))
     return parser
+
+
+def _info_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, nargs="?", help="a model directory: what it holds, what using it costs")
+    parser.add_argument("--preset", choices=PRESETS, help="estimate a published or small configuration")
+    for name in ("d-model", "n-layer", "n-head", "vocab-size", "context-length"):
+        parser.add_argument(f"--{name}", type=int, help="of the configuration (default: the preset's, else GPT-2's)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices)
+    parser.add_argument("--batch-size", type=int, help="texts of context-length tokens in a training step (default 8)")
+    parser.add_argument("--steps", type=int, help="training steps (default 1000)")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), help="for training (default adamw)")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), help="of training (default auto)")
+    parser.add_argument("--json", action="store_true", help="the same as JSON, in bytes, seconds, FLOP/s and bytes/s")
+    parser.set_defaults(run=_info)
 
 
 def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_tokens: int) -> None:
@@ -74,16 +89,23 @@ def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_token
     parser.add_argument("--top-k", type=int, default=None)
     parser.add_argument("--top-p", type=float, default=None)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of the weights: float32 is the model as it was trained (default); bfloat16 is about twice as fast and "
+        "int8 three times, and both may choose other words; auto is bfloat16 where the processor has it",
+    )
 
 
 def _generate(options: argparse.Namespace) -> None:
-    model, tokenizer = load_gpt2(options.directory), Tokenizer.load(options.directory)
+    model, tokenizer = for_inference(load_gpt2(options.directory), options.dtype), Tokenizer.load(options.directory)
     print(options.prompt, end="", flush=True)
     _continue(model, tokenizer, options.prompt, options)
 
 
 def _chat(options: argparse.Namespace) -> None:
-    model, tokenizer = load_gpt2(options.directory), Tokenizer.load(options.directory)
+    model, tokenizer = for_inference(load_gpt2(options.directory), options.dtype), Tokenizer.load(options.directory)
     if sys.stdin.isatty():
         print("Type an instruction, then its input (or just Enter). End with Ctrl-D.")
     while (instruction := _ask("instruction> ")) is not None:
@@ -111,13 +133,9 @@ def _longest(directory: Path, context: int) -> int:
 
 
 def _info(options: argparse.Namespace) -> None:
-    print(f"threads        {runtime.threads()}")
-    print(f"bfloat16       {'used' if runtime.has_fast_bfloat16() else 'not used: slow or missing here'}")
-    print(f"machine class  {runtime.machine_class()}")
-    if options.directory:
-        fields = read_config(options.directory)
-        for key in ("architectures", "vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-            print(f"{key:14} {fields.get(key)}")
+    from gptcore.info import show  # here: no other command needs it
+
+    show(options)
 
 
 def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The command line: each command once in a process of its own, the rest in this one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gptcore import __main__ as command_line
 from gptcore.finetune import Classifier, format_prompt
 from gptcore.generate import generate
 from gptcore.gpt2 import save_gpt2
+from gptcore.inference import DTYPES, for_inference
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 
@@ -86,10 +88,23 @@ def test_classify(run_python, tokenizer: Tokenizer, classifier: tuple[Classifier
 def test_info(run_python, directory: Path, tmp_path: Path):
     done = run_python("-m", "gptcore", "info", str(directory), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    facts = dict(line.split(maxsplit=1) for line in done.stdout.replace("machine class", "machine_class").splitlines())
-    assert (facts["threads"], facts["n_positions"], facts["n_layer"]) == ("1", "48", "2")
-    assert facts["architectures"] == "['GPT2LMHeadModel']"
-    assert int(facts["machine_class"], 16) >= 0
+    facts = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in done.stdout.splitlines() if line[:2] == "  ")
+    assert (facts["threads"], facts["context_length"], facts["n_layer"], facts["mlp"]) == ("1", "48", "2", "gelu")
+    assert facts["architectures"] == "GPT2LMHeadModel"
+    assert int(facts["machine class"], 16) >= 0
+    for dtype in ("float32", "bfloat16", "int8"):
+        assert re.match(r"[\d,.]+ tokens/s, [\d.]+ MB of weights a token", facts[dtype])
+
+
+def test_generating_imports_nothing_heavy_beside_pytorch(run_python, directory: Path, tmp_path: Path):
+    """Each of these takes longer to import than a small model takes to write its text."""
+    script = (
+        "import sys; from gptcore.__main__ import main\n"
+        f"code = main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2'])\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'transformers', 'gptcore.info', 'gptcore.estimate')\n"
+        "print([name for name in heavy if name in sys.modules], code)\n"
+    )
+    assert run_python("-c", script, cwd=tmp_path).stdout.splitlines()[-1] == "[] 0"
 
 
 def test_a_damaged_model_is_one_line_and_code_65(run_python, directory: Path, tmp_path: Path):
@@ -150,11 +165,50 @@ def test_a_long_text_is_classified_by_what_fits(run, classifier: tuple[Classifie
     assert (code, len(out.splitlines())) == (0, 3)
 
 
-def test_info_works_without_a_directory(run):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_weights_number_format_is_a_choice(run, model: GPT, tokenizer: Tokenizer, directory: Path, dtype: str):
+    code, out, _ = run("generate", directory, "The import", "--max-new-tokens", 12, "--dtype", dtype, "--seed", 3)
+    chosen = for_inference(model, dtype)
+    assert (code, out) == (
+        0,
+        "The import" + continuation(chosen, tokenizer, "The import", 12, temperature=0.8, seed=3) + "\n",
+    )
+
+
+def test_info_without_arguments_is_about_the_machine(run):
     code, out, _ = run("info")
     assert code == 0
     assert "machine class" in out
+    assert "GFLOP/s" in out
     assert "n_layer" not in out
+
+
+def test_info_estimates_a_preset_and_says_when_it_does_not_fit(run):
+    code, out, _ = run("info", "--preset", "gpt2-xl", "--batch-size", 100_000, "--optimizer", "muon")
+    assert code == 0
+    assert "1,557,611,200" in out
+    assert "100000 × 1,024 = 102,400,000 tokens" in out
+    assert re.search(r"^warning: training needs about [\d,.]+ GB, .* available: .*--batch-size", out, re.MULTILINE)
+
+
+def test_info_as_json(run, directory: Path):
+    shape = ["--d-model", 48, "--n-head", 3, "--n-layer", 2, "--vocab-size", 500, "--context-length", 32]
+    code, out, _ = run("info", *shape, "--mlp", "swiglu", "--batch-size", 2, "--steps", 10, "--json")
+    document = json.loads(out)
+    assert (code, document["machine"]["threads"]) == (0, 1)
+    assert (document["model"]["mlp"], document["model"]["d_model"]) == ("swiglu", 48)
+    cost = document["training"]
+    assert cost["seconds"] == pytest.approx(10 * cost["step_seconds"])
+    assert cost["tokens_per_second"] == pytest.approx(2 * 32 / cost["step_seconds"])
+    assert cost["memory"] == pytest.approx(sum(cost["memory_parts"].values()))
+    assert set(document["decoding"]) == {"float32", "bfloat16", "int8"}
+
+
+def test_info_of_a_classifier_has_training_on_request_and_no_generating(run, classifier: tuple[Classifier, Path]):
+    document = json.loads(run("info", classifier[1], "--steps", 5, "--json")[1])
+    assert document["model"]["architectures"] == ["GPT2ForSequenceClassification"]
+    assert document["training"]["steps"] == 5
+    assert "decoding" not in document
 
 
 BAD = [
@@ -172,8 +226,13 @@ BAD = [
     (["generate", "{classifier}", "x"], 65, "score.weight: unexpected"),
     (["classify", "{model}", "x"], 65, "expected a classifier's id2label"),
     (["chat", "{without vocabulary}"], 65, "expected a byte-level BPE vocabulary"),
+    (["generate", "{model}", "x", "--dtype", "float8"], 64, "--dtype: invalid choice: 'float8'"),
     (["info", "{nowhere}"], 65, "config.json: missing"),
-    (["info", "{llama}"], 65, "expected model_type 'gpt2', found 'llama'"),
+    (["info", "{model}", "--n-layer", "3", "--preset", "tiny"], 64, "--preset, --n-layer: not together with"),
+    (["info", "--preset", "gpt5"], 64, "--preset: invalid choice: 'gpt5'"),
+    (["info", "--d-model", "100", "--n-head", "3"], 64, "d_model = 100: expected a multiple of n_head = 3"),
+    (["info", "--preset", "tiny", "--batch-size", "0"], 64, "batch_size = 0: expected at least 1"),
+    (["info", "{bert}"], 65, "expected model_type 'gpt2', 'llama', 'gptcore', found 'bert'"),
 ]
 
 
@@ -181,8 +240,8 @@ BAD = [
 def test_a_mistake_is_one_message_and_its_code(
     run, model, directory, classifier, tmp_path, arguments: list[str], code: int, message: str
 ):
-    (tmp_path / "llama").mkdir()
-    (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     save_gpt2(model, tmp_path / "bare")
     places = {
         "{model}": directory,
@@ -190,7 +249,7 @@ def test_a_mistake_is_one_message_and_its_code(
         "{nowhere}": tmp_path / "nowhere",
         "{file}": directory / "vocab.json",
         "{without vocabulary}": tmp_path / "bare",
-        "{llama}": tmp_path / "llama",
+        "{bert}": tmp_path / "bert",
     }
     found, _, err = run(*(places.get(argument, argument) for argument in arguments))
     assert (found, err.startswith("error: ")) == (code, True)
