@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := $(VENV)/bench-peers
 # stages find `python` on the PATH; what MLflow, Prefect and DVC would report home stays here
 ENV    := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 PROFILE ?=
 TARGETS ?=
 
-.PHONY: help repro flow test test-slow test-all ui report lint lock clean-venv
+.PHONY: help repro flow test test-slow test-all ui report lint bench lock clean-venv
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
@@ -36,6 +37,16 @@ report: $(READY) ## data/report/index.html
 
 lint: $(READY)   ## ruff and mypy
 	@$(ENV) ruff check . && $(ENV) ruff format --check . && $(ENV) mypy
+
+bench: $(READY) $(PEERS)/.ready ## speed and memory against other libraries → docs/benchmarks.md (half an hour)
+	@$(ENV) python -m benchmarks --out docs/benchmarks.json
+
+# beside the locked environment, on the path of the benchmark's workers only; without PyTorch, which the lock has
+$(PEERS)/.ready: benchmarks/peers.txt | $(READY)
+	@echo "installing the peers of the benchmark into $(PEERS)"
+	@rm -rf $(PEERS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r benchmarks/peers.txt
+	@touch $@
 
 # Exact versions of everything.  pip resolves nothing: the lock names it all.
 $(READY): requirements.lock pyproject.toml
