@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m gptcore", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate = commands.add_parser("generate", help="continue a text")
-    generate.add_argument("directory", type=Path, help="a model directory in Hugging Face GPT-2 layout")
+    generate.add_argument("directory", type=Path, help="a model directory: an export or a checkpoint")
     generate.add_argument("prompt")
     _sampling(generate, temperature=0.8, max_new_tokens=100)
     generate.set_defaults(run=_generate)

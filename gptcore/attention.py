@@ -4,7 +4,7 @@ Axes, in the whole library: B batch, T tokens of this call, S tokens seen so far
 (d_model), H heads, D channels per head, V vocabulary.
 
 On a CPU, training and prompts run `blockwise.py`; everything else (a GPU, masks, single tokens)
-``scaled_dot_product_attention``, whose kernel fits there.  Neither ever holds all scores.
+``scaled_dot_product_attention``, whose kernel fits there.
 
 The cache is allocated once for the whole text and written in place; appending with ``torch.cat`` would copy
 all earlier keys at every token.  On a CPU it is float32 even where the model is bfloat16: a query of

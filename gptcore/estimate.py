@@ -133,7 +133,8 @@ def decoding(config: GPTConfig, machine: Machine, dtype: str = "float32") -> Dec
     seconds = weights / (DECODE_SHARE[dtype] * machine.bandwidth)
     seconds += cache / 2 / (DECODE_SHARE["float32"] * machine.bandwidth) + config.n_layer * DECODE_LAYER_SECONDS
     loaded = 4 * parameters(config)
-    copy = weights + 4 * (config.vocab_size + config.context_length) * config.d_model
+    positions = config.context_length if config.positions == "learned" else 0
+    copy = weights + 4 * (config.vocab_size + positions) * config.d_model
     if dtype == "int8":  # the largest matrix in float32, three times, while it is rounded
         copy += 3 * 4 * config.vocab_size * config.d_model
     memory = PROCESS_BYTES + (1 + SPARE) * (loaded + max(loaded, copy)) + cache

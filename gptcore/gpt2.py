@@ -86,7 +86,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: missing; expected a model directory in Hugging Face GPT-2 layout") from None
+        raise DataError(f"{path}: missing; expected a model directory, an export or a checkpoint") from None
     except ValueError as error:
         raise DataError(f"{path}: expected JSON: {error}") from None
     found = fields.get("model_type") if isinstance(fields, dict) else type(fields).__name__

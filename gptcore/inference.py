@@ -38,6 +38,8 @@ def for_inference(model: GPT, dtype: str = "auto") -> GPT:
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype = {dtype!r}: expected one of {', '.join(DTYPES)}")
+    if any(isinstance(module, PackedLinear | Int8Linear) for module in model.modules()):
+        raise ValueError("model: expected one with its own weights, found a copy for inference; start from the former")
     device = model.token_embedding.weight.device
     if dtype == "auto":
         dtype = "bfloat16" if has_fast_bfloat16(device.type) else "float32"
@@ -76,7 +78,7 @@ class PackedLinear(nn.Module):
         self.dtype = weight.dtype
         self.bias = bias.to(self.dtype, copy=True) if bias is not None else None
         self.activation = ("none", "")
-        self.packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.packed = weight.device.type == "cpu" and _can_lay_out(weight.dtype)
         if self.packed:
             self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
         else:
@@ -88,6 +90,13 @@ class PackedLinear(nn.Module):
             return F.linear(x, self.weight, self.bias)
         kind, variant = self.activation
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, kind, [], variant)  # type: ignore[no-any-return]
+
+
+def _can_lay_out(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and multiplies in this number format on this processor."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Int8Linear(nn.Module):
@@ -109,5 +118,5 @@ class Int8Linear(nn.Module):
             y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
         else:
             y = (rows @ self.weight.to(torch.bfloat16).T) * self.scale
-        y = y.view(*x.shape[:-1], -1)
+        y = y.view(*x.shape[:-1], len(self.weight))
         return y if self.bias is None else y + self.bias

@@ -1,4 +1,4 @@
-"""Training losses: next-token cross-entropy that never holds all logits in float32, and its masked form.
+"""Training losses: next-token cross-entropy that holds the logits of 2,048 tokens at most, and its masked form.
 
 For a vocabulary of 50,257 the logits of 2,048 tokens take 412 MB in fp32, their softmax and their gradient
 as much again.  ``next_token_loss`` computes loss and gradients in one pass over *groups* of tokens: one
@@ -39,8 +39,16 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats/token over the targets that are not ``IGNORE``.
 
     hidden (B, T, C), head's matrix (V, C), targets (B, T) → scalar in fp32.  Without any counted target
-    the loss is 0, and so is its gradient.
+    the loss is 0, and so is its gradient.  Raises ``ValueError`` for targets of another shape or outside the
+    vocabulary.
     """
+    if hidden.shape[:-1] != targets.shape:
+        raise ValueError(f"targets of shape {tuple(targets.shape)}: expected {tuple(hidden.shape[:-1])}, as the inputs")
+    outside = (targets != IGNORE) & ((targets < 0) | (targets >= len(weight)))
+    if outside.any():
+        raise ValueError(f"target {int(targets[outside][0])}: expected 0 … {len(weight) - 1}, or {IGNORE} for no loss")
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()  # the value alone is wanted
     return _ChunkedCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1))  # type: ignore[no-any-return]
 
 
@@ -80,10 +88,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None]:
-        (grad_h, grad_w), ctx.gradients = (
-            ctx.gradients,
-            (),
-        )  # handed over: autograd need not copy what nobody else holds
+        if ctx.gradients is None:
+            raise RuntimeError("next_token_loss gives its gradients away once; call it again for a second backward")
+        (grad_h, grad_w), ctx.gradients = ctx.gradients, None  # what nobody else holds, autograd need not copy
         return _times(grad_h, grads[0]), _times(grad_w, grads[0]), None
 
 

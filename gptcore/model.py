@@ -8,8 +8,8 @@ all together compute what Llama computes.  The definitions stand in the order in
 Axes: B batch, T tokens, C channels (d_model), V vocabulary (see `attention.py`).
 
 ``forward`` gives logits for every token, which for a large vocabulary is by far the largest tensor of a
-training step.  Training therefore calls ``hidden`` and hands the head's matrix to `losses.py`, which never
-holds all logits at once.
+training step.  Training therefore calls ``hidden`` and hands the head's matrix to `losses.py`, which holds
+the logits of a group of tokens at a time, once.
 """
 
 import math

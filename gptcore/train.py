@@ -108,6 +108,7 @@ def train(
                 value = loss(model, batch)
             (value / config.accumulation_steps).backward()
             total += value.item() / config.accumulation_steps
+            del value  # and the graph that hangs on it, before the next one is built
         norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf).item()
         _check_finite(step + 1, total, norm)
         optimizers.step()

@@ -1,4 +1,4 @@
-"""Any model directory in Hugging Face GPT-2 layout → the foundation that fine-tuning starts from.
+"""Any model directory in GPT-2's layout (or Llama's) → the foundation that fine-tuning starts from.
 
 ``load_gpt2.source`` names the directory: by default our own pretrained checkpoint, which is in that
 layout, so the same code runs every time; in the profile ``gpt2-124m`` the published weights.  Names,

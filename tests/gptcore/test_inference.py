@@ -234,3 +234,15 @@ def test_without_onednn_it_is_the_plain_product(make_gpt, monkeypatch):
     assert isinstance(fast.blocks[0].mlp.gelu, nn.GELU)
     with torch.inference_mode():
         torch.testing.assert_close(fast(ids), model(ids))
+
+
+def test_bfloat16_works_where_onednn_has_none(make_gpt, monkeypatch):
+    monkeypatch.setattr("gptcore.inference._can_lay_out", lambda dtype: dtype == torch.float32)
+    model, ids = make_gpt(), torch.randint(61, (2, 9))
+    with torch.inference_mode():
+        assert_within(for_inference(model, "bfloat16")(ids), model(ids), 0.05)
+
+
+def test_a_copy_is_not_copied_again(make_gpt):
+    with pytest.raises(ValueError, match="copy for inference"):
+        for_inference(for_inference(make_gpt(), "float32"), "int8")

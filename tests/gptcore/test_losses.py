@@ -239,3 +239,28 @@ def test_token_nats_are_minus_log_probabilities():
         for t in range(T):
             expected = 0.0 if targets[b, t] == IGNORE else -log_p[b, t, targets[b, t]].item()
             assert nats[b, t].item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(B, T - 1), (B * T,), (T, B)])
+def test_targets_of_another_shape_are_refused(shape: tuple[int, ...]):
+    hidden, weight, targets = example()
+    with pytest.raises(ValueError, match="targets of shape"):
+        next_token_loss(hidden, weight, targets.reshape(-1)[: torch.Size(shape).numel()].view(shape))
+
+
+@pytest.mark.parametrize("outside", [-1, V, V + 5])
+def test_targets_outside_the_vocabulary_are_refused(outside: int):
+    hidden, weight, targets = example()
+    targets[1, 2] = outside
+    with pytest.raises(ValueError, match=f"target {outside}: expected 0 … {V - 1}"):
+        next_token_loss(hidden, weight, targets)
+
+
+def test_without_gradients_none_is_computed():
+    hidden, weight, targets = example()
+    exact = plain(hidden, weight, targets)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            value = next_token_loss(hidden, weight, targets)
+        assert not value.requires_grad
+        torch.testing.assert_close(value, exact.detach())
