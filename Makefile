@@ -39,6 +39,7 @@ lint: $(READY)   ## ruff and mypy
 	@$(ENV) ruff check . && $(ENV) ruff format --check . && $(ENV) mypy
 
 bench: $(READY) $(PEERS)/.ready ## speed and memory against other libraries → docs/benchmarks.md (half an hour)
+	@test -d data/windows -a -d data/checkpoints/pretrain || { echo "bench measures the default run too: make repro first"; exit 1; }
 	@$(ENV) python -m benchmarks --out docs/benchmarks.json
 
 # beside the locked environment, on the path of the benchmark's workers only; without PyTorch, which the lock has

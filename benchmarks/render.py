@@ -69,8 +69,8 @@ texts, and scores are not kept for long ones: memory stays about level.
 
 **Batch**: a step has a fixed price (AdamW and clipping pass over every parameter, the head's gradient is as large as
 the vocabulary); small batches pay it for few tokens. Memory is a constant, 16 bytes a parameter for weight, gradient
-and two moments, plus what each token leaves behind for the backward pass. Logits exist for a part of the tokens at a
-time and don't grow.
+and two moments, plus what each token leaves behind for the backward pass. Logits exist for
+2,048 tokens (of GPT-2's vocabulary) at a time, and grow no further.
 
 **Size**: operations per token grow with the parameters, and larger products run closer to the peak: GFLOP/s rise, so
 tokens/s fall by less than the parameters grow. Memory goes from activations and logits to the 16 bytes a parameter.
@@ -171,12 +171,15 @@ def _preface(document: Document) -> str:
     versions = ", ".join(f"{names.get(name, name)} {version}" for name, version in document["versions"].items())
     facts = {**document["machine"], **document["pace"], **document, "versions": versions}
     facts["command"] = "`make bench`" if _is_whole(document) else PARTIAL
-    return PREFACE.format_map(facts)
+    notes = "".join(f"\n{note}\n" for note in document.get("notes", []))  # by hand, on what happened to the run
+    return PREFACE.format_map(facts) + notes
 
 
 def _is_whole(document: Document) -> bool:
-    """Every part, at full length."""
-    return not document["quick"] and {*CASES, "pretrain-stage", "quality", "scaling"} <= set(document["parts"])
+    """Every part, every duel, at full length."""
+    complete = {*CASES, "pretrain-stage", "quality", "scaling"} <= set(document["parts"])
+    failed = any(part["failed"] for part in document["parts"].values())
+    return complete and not (failed or document["quick"] or document.get("against"))
 
 
 def _stage(part: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ def run(bench: Bench, pace: Pace, parts: list[str], *, quick: bool, against: str
         "versions": machine.versions(bench.peers),
         "threads": bench.threads,
         "quick": quick,
+        "against": against,
         "pace": asdict(pace),
         "parts": {},
     }

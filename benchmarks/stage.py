@@ -87,9 +87,7 @@ def _bare_step(params: dict[str, Any]) -> Workload:
 
 def _environment(bench: Bench, home: Path) -> dict[str, str]:
     inherited = bench.environment("gptcore/auto") | {"DVC_ROOT": str(home)}
-    return {
-        name: value for name, value in inherited.items() if not name.startswith(("MLFLOW_TRACKING", "GPTCORE_TRACKING"))
-    }
+    return {name: value for name, value in inherited.items() if not name.startswith(OTHER_TRACKING)}
 
 
 def _make_tracking_store(environment: dict[str, str], home: Path) -> None:

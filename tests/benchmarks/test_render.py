@@ -128,9 +128,12 @@ def test_the_page_shows_targets_duels_and_what_is_missing(document: dict[str, An
 
 def test_a_quick_or_partial_run_says_so(document: dict[str, Any]) -> None:
     assert render.PARTIAL in render.page(document)
-    whole = {name: {"duels": [], "failed": []} for name in CASES} | document["parts"]
-    assert render.PARTIAL not in render.page(document | {"parts": whole})
-    assert render.PARTIAL in render.page(document | {"parts": whole, "quick": True})
+    parts = {name: {**part, "failed": []} for name, part in document["parts"].items()}
+    whole = document | {"parts": {name: {"duels": [], "failed": []} for name in CASES} | parts}
+    assert render.PARTIAL not in render.page(whole)
+    assert render.PARTIAL in render.page(whole | {"against": "gemm"})
+    assert render.PARTIAL in render.page(whole | {"parts": whole["parts"] | {"quality": {"failed": ["no data"]}}})
+    assert render.PARTIAL in render.page(whole | {"quick": True})
 
 
 def test_targets_of_parts_that_did_not_run_are_left_out(document: dict[str, Any]) -> None:
