@@ -31,7 +31,7 @@ def show(options: argparse.Namespace) -> None:
     fields = read_config(options.directory) if options.directory else {}
     wanted = {name: getattr(options, name) for name in TRAINING if getattr(options, name) is not None}
     if problems := [f"{name} = {wanted[name]}" for name in ("batch_size", "steps") if wanted.get(name, 1) < 1]:
-        raise ParameterError(f"{', '.join(problems)}: expected a whole number of at least 1")
+        raise ParameterError(f"{', '.join(problems)}: expected at least 1")
     machine = probe()
     cost, speeds = None, []
     if config and (wanted or not options.directory):
