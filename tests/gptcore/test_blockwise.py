@@ -65,7 +65,7 @@ def test_it_is_the_formula(monkeypatch, layout: Layout, block: int, keep: int, s
     assert_equal_within(value_and_gradients(causal_attention, example(layout, seed, size=size)), exact, 1e-12)
     found = value_and_gradients(causal_attention, example(layout, seed, torch.float32, size))
     assert [t.dtype for t in found] == [torch.float32] * 4
-    rounding = 1e-5 * max(1.0, size)  # of scores, which grow with its square, and of the gradients made of them
+    rounding = 1e-5 if size <= 1 else 4e-5  # scores grow with its square: the formula itself errs by 1.6e-5 in float32
     assert_equal_within([t.double() for t in found], exact, rounding, least=size)
 
 

@@ -1,9 +1,8 @@
-"""GPT-2 itself: `transformers` is the oracle, in both directions, and every way to damage a directory is refused.
+"""GPT-2's directories: `transformers` reads what we save, and every way to damage a directory is refused.
 
-Logits agree to about 1e-6 of their size; the bands below are what rounding in another order may cost.
+That both compute the same function is in `test_same_function.py`.
 """
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptcore.attention import KVCache
 from gptcore.config import PRESETS, GPTConfig
 from gptcore.errors import DataError
 from gptcore.finetune import Classifier
@@ -24,103 +22,7 @@ from gptcore.gpt2 import _load_weights, load_classifier, load_gpt2, read_config,
 from gptcore.layouts import GPT2
 from gptcore.model import GPT
 from gptcore.runtime import state_hash
-from gptcore.train import language_loss
-
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {},
-    "one layer, one head": {"n_layer": 1, "n_head": 1, "vocab_size": 7},
-    "deep and narrow": {"n_layer": 5, "n_embd": 8, "n_head": 2},
-    "wide, long": {"n_embd": 96, "n_head": 6, "n_positions": 80, "vocab_size": 300},
-    "own head": {"tie_word_embeddings": False},
-    "other epsilon": {"layer_norm_epsilon": 1e-2},
-}
-FULL_WIDTH = {"n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
-
-
-@pytest.fixture(scope="module", params=[*SHAPES, pytest.param("full width", marks=pytest.mark.slow)])
-def pair(request: pytest.FixtureRequest, make_oracle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
-    """An oracle with random weights, and what ``load_gpt2`` makes of its directory."""
-    oracle = make_oracle(**(FULL_WIDTH if request.param == "full width" else SHAPES[request.param]))
-    directory = tmp_path_factory.mktemp("oracle")
-    oracle.save_pretrained(directory)
-    return oracle, load_gpt2(directory)
-
-
-def random_ids(model: GPT, rows: int = 2, tokens: int | None = None) -> Tensor:
-    return torch.randint(model.config.vocab_size, (rows, tokens or min(model.config.context_length, 200)))
-
-
-def assert_near(ours: Tensor, theirs: Tensor) -> None:
-    """Within 1e-5 of the largest value, and never more than 1e-4 of it in all."""
-    assert theirs.abs().max() > 0.5, "values this small would agree by themselves"
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
-
-
-# --- the same function -----------------------------------------------------------------------------------
-
-
-def test_logits_are_those_of_transformers(pair):
-    oracle, model = pair
-    ids = random_ids(model)
-    with torch.inference_mode():
-        assert_near(model(ids), oracle(ids).logits)
-
-
-def test_loss_is_that_of_transformers(pair):
-    oracle, model = pair
-    ids = random_ids(model)
-    ours = language_loss(model, (ids[:, :-1], ids[:, 1:]))
-    assert ours.item() == pytest.approx(oracle(ids, labels=ids).loss.item(), rel=1e-5)
-
-
-def test_gradients_are_those_of_transformers(pair, tmp_path: Path):
-    """The oracle's gradients are saved as if they were weights, so that loading maps their names."""
-    oracle, model = copy.deepcopy(pair)
-    ids = random_ids(model)
-    oracle(ids, labels=ids).loss.backward()
-    language_loss(model, (ids[:, :-1], ids[:, 1:])).backward()
-    for parameter in oracle.parameters():
-        parameter.data = parameter.grad
-    oracle.save_pretrained(tmp_path / "gradients")
-    theirs = dict(load_gpt2(tmp_path / "gradients").named_parameters())
-    largest = max(gradient.abs().max().item() for gradient in theirs.values())
-    assert largest > 1e-2
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, theirs[name].data, rtol=1e-4, atol=1e-4 * largest, msg=name)
-
-
-def test_the_cache_gives_the_logits_of_the_whole_text(pair):
-    oracle, model = pair
-    ids = random_ids(model, tokens=min(16, model.config.context_length))
-    cache = KVCache(model.config, batch_size=2)
-    with torch.inference_mode():
-        stepwise = torch.cat([model(token, cache=cache) for token in ids.split(1, dim=1)], dim=1)
-        assert_near(stepwise, oracle(ids).logits)
-
-
-@pytest.mark.parametrize("prompts", [[3], [4, 4, 4], [6, 1, 3]], ids=["single", "batch", "left-padded"])
-def test_greedy_text_is_that_of_transformers(pair, prompts: list[int]):
-    oracle, model = pair
-    width, new = max(prompts), 10
-    ids = random_ids(model, len(prompts), width)
-    padding = torch.tensor([[column >= width - length for column in range(width)] for length in prompts])
-    theirs = oracle.generate(
-        ids, attention_mask=padding.long(), do_sample=False, min_new_tokens=new, max_new_tokens=new, eos_token_id=None
-    )
-    ours = generate(model, ids, new, padding=None if padding.all() else padding)
-    assert ours.tolist() == theirs.tolist()
-    assert len(set(ours[:, width:].flatten().tolist())) > 1, "texts of one token would agree by themselves"
-
-
-def test_padded_logits_are_those_of_transformers(pair):
-    oracle, model = pair
-    ids = random_ids(model, 3, 8)
-    padding = torch.tensor([[column >= gap for column in range(8)] for gap in (0, 3, 7)])
-    positions = (padding.long().cumsum(1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        theirs = oracle(ids, attention_mask=padding.long(), position_ids=positions).logits
-        assert_near(model(ids, padding=padding)[padding], theirs[padding])
-
+from tests.gptcore.oracles import assert_near, random_ids
 
 # --- from us to transformers -----------------------------------------------------------------------------
 

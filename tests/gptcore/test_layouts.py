@@ -1,9 +1,8 @@
 """Layouts beyond GPT-2's: `transformers`' Llama is the oracle of its own, a round trip that of ours.
 
-The bands are those of `test_gpt2.py`: what rounding in another order may cost.
+That a Llama computes what `transformers` does is in `test_same_function.py`; here are files, refusals and classifiers.
 """
 
-import copy
 import dataclasses
 import json
 import tempfile
@@ -17,139 +16,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gptcore.attention import KVCache
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
 from gptcore.finetune import Classifier
-from gptcore.generate import generate
 from gptcore.gpt2 import gpt_config, is_classifier, load_classifier, load_gpt2, read_config, save_gpt2
 from gptcore.layouts import GPT2, GPTCORE, LLAMA, native, portable
 from gptcore.model import GPT
 from gptcore.runtime import state_hash
-from gptcore.train import language_loss
+from tests.gptcore.oracles import assert_near, make_llama, random_ids
 
 LLAMA_OPTIONS: dict[str, Any] = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu"}
-SHAPES: dict[str, dict[str, Any]] = {
-    "own head": {},
-    "tied head": {"tie_word_embeddings": True},
-    "biases": {"attention_bias": True, "mlp_bias": True},
-    "one layer, one head": {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 7},
-    "wide, long, other waves": {
-        "hidden_size": 96,
-        "intermediate_size": 256,
-        "num_attention_heads": 6,
-        "max_position_embeddings": 80,
-        "vocab_size": 300,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
-    },
-    "other epsilon": {"rms_norm_eps": 1e-2},
-}
 LABELS = ["earn", "acq", "Öl & Gas"]
-
-
-def make_llama(kind: str = "LlamaForCausalLM", **changes: Any) -> Any:
-    """A tiny Llama of `transformers`; weights of about 0.3, norms about 1, so that a wrong term shows.
-
-    Without a padding id: `transformers` gives the embedding of that token no gradient.
-    """
-    import transformers
-
-    fields: dict[str, Any] = {"vocab_size": 61, "max_position_embeddings": 16, "hidden_size": 24}
-    fields |= {"num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 64}
-    model = getattr(transformers, kind)(transformers.LlamaConfig(**{**fields, **changes}))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = (
-                0.3 * min(1.0, (24 / parameter.shape[-1]) ** 0.5) * torch.randn(parameter.shape, generator=generator)
-            )
-            parameter.copy_(noise + ("norm" in name))
-    return model.eval()
-
-
-@pytest.fixture(scope="module", params=SHAPES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
-    """An oracle with random weights, and what ``load_gpt2`` makes of its directory."""
-    oracle = make_llama(**SHAPES[request.param])
-    directory = tmp_path_factory.mktemp("llama")
-    oracle.save_pretrained(directory)
-    return oracle, load_gpt2(directory)
-
-
-def random_ids(model: GPT, rows: int = 2, tokens: int | None = None) -> Tensor:
-    return torch.randint(model.config.vocab_size, (rows, tokens or model.config.context_length))
-
-
-def assert_near(ours: Tensor, theirs: Tensor) -> None:
-    """Within 1e-5 of the largest value, and never more than 1e-4 of it in all."""
-    assert theirs.abs().max() > 0.5, "values this small would agree by themselves"
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
-
-
-# --- Llama: the same function ----------------------------------------------------------------------------
-
-
-def test_logits_are_those_of_transformers(pair):
-    oracle, model = pair
-    assert (model.config.positions, model.config.norm, model.config.mlp) == ("rotary", "rmsnorm", "swiglu")
-    ids = random_ids(model)
-    with torch.inference_mode():
-        assert_near(model(ids), oracle(ids).logits)
-
-
-def test_loss_is_that_of_transformers(pair):
-    oracle, model = pair
-    ids = random_ids(model)
-    ours = language_loss(model, (ids[:, :-1], ids[:, 1:]))
-    assert ours.item() == pytest.approx(oracle(ids, labels=ids).loss.item(), rel=1e-5)
-
-
-def test_gradients_are_those_of_transformers(pair, tmp_path: Path):
-    """The oracle's gradients are saved as if they were weights, so that loading maps their names."""
-    oracle, model = copy.deepcopy(pair)
-    ids = random_ids(model)
-    oracle(ids, labels=ids).loss.backward()
-    language_loss(model, (ids[:, :-1], ids[:, 1:])).backward()
-    for parameter in oracle.parameters():
-        parameter.data = parameter.grad
-    oracle.save_pretrained(tmp_path / "gradients")
-    theirs = dict(load_gpt2(tmp_path / "gradients").named_parameters())
-    largest = max(gradient.abs().max().item() for gradient in theirs.values())
-    assert largest > 1e-2
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, theirs[name].data, rtol=1e-4, atol=1e-4 * largest, msg=name)
-
-
-def test_the_cache_gives_the_logits_of_the_whole_text(pair):
-    oracle, model = pair
-    ids = random_ids(model, tokens=16)
-    cache = KVCache(model.config, batch_size=2)
-    with torch.inference_mode():
-        stepwise = torch.cat([model(token, cache=cache) for token in ids.split(1, dim=1)], dim=1)
-        assert_near(stepwise, oracle(ids).logits)
-
-
-@pytest.mark.parametrize("prompts", [[3], [6, 1, 3]], ids=["single", "left-padded"])
-def test_greedy_text_is_that_of_transformers(pair, prompts: list[int]):
-    oracle, model = pair
-    width, new = max(prompts), 10
-    ids = random_ids(model, len(prompts), width)
-    padding = torch.tensor([[column >= width - length for column in range(width)] for length in prompts])
-    theirs = oracle.generate(
-        ids, attention_mask=padding.long(), do_sample=False, min_new_tokens=new, max_new_tokens=new, eos_token_id=None
-    )
-    ours = generate(model, ids, new, padding=None if padding.all() else padding)
-    assert ours.tolist() == theirs.tolist()
-
-
-def test_padded_logits_are_those_of_transformers(pair):
-    oracle, model = pair
-    ids = random_ids(model, 3, 8)
-    padding = torch.tensor([[column >= gap for column in range(8)] for gap in (0, 3, 7)])
-    positions = (padding.long().cumsum(1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        theirs = oracle(ids, attention_mask=padding.long(), position_ids=positions).logits
-        assert_near(model(ids, padding=padding)[padding], theirs[padding])
 
 
 # --- Llama: from us to transformers and back -------------------------------------------------------------
