@@ -41,6 +41,10 @@ class Sample:
         return self.work / self.seconds
 
 
+WAIT_POLICY = "OMP_WAIT_POLICY"
+"""Importing gptcore sets it in this process; peers shall wait as their users' programs do."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What all workers of a run have in common."""
@@ -52,8 +56,10 @@ class Bench:
     def environment(self, candidate: str) -> dict[str, str]:
         library = candidate.split("/")[0]
         path = [str(ROOT)] if library in OUR_OWN else [str(ROOT), str(self.peers)]
+        inherited = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
         return {
-            **os.environ,
+            **inherited,
+            **({WAIT_POLICY: "PASSIVE"} if library == "gptcore" else {}),
             "PYTHONPATH": os.pathsep.join(path),
             "OMP_NUM_THREADS": str(self.threads),
             "GPTCORE_THREADS": str(self.threads),

@@ -11,11 +11,9 @@ from typing import Any
 from benchmarks.candidates.ours import FORMATS, in_format
 from benchmarks.process import ROOT
 from gptcore import runtime
-from gptcore.artifact import open_verified
 from gptcore.evaluate import bits_per_byte, document_nats
-from gptcore.gpt2 import load_gpt2
-from gptcore.tokenizer import Tokenizer
-from pipeline.artifacts import CHECKPOINT, read_tokens
+from pipeline.store.checkpoint import Checkpoint
+from pipeline.store.tokens import Tokens
 
 MODEL, TOKENS = ROOT / "data" / "checkpoints" / "pretrain", ROOT / "data" / "tokens"
 
@@ -23,13 +21,13 @@ MODEL, TOKENS = ROOT / "data" / "checkpoints" / "pretrain", ROOT / "data" / "tok
 def measure() -> dict[str, Any]:
     """Format → bits/byte, and the bytes they are counted over."""
     runtime.configure()
-    open_verified(MODEL, CHECKPOINT)
-    tokenizer = Tokenizer.load(MODEL)
-    documents = [document.ids for document in read_tokens(TOKENS, "test")]
+    checkpoint = Checkpoint.open(MODEL)
+    tokenizer = checkpoint.tokenizer
+    documents = [document.ids for document in Tokens.open(TOKENS).documents("test")]
     n_bytes = sum(len(tokenizer.decode_bytes(ids.tolist())) for ids in documents)
     bits = {}
     for form in FORMATS:
-        nats = document_nats(in_format(load_gpt2(MODEL), form), documents, tokenizer.eot)
+        nats = document_nats(in_format(checkpoint.load_language_model(), form), documents, tokenizer.eot)
         bits[form] = bits_per_byte(nats, n_bytes)
     return {"bits_per_byte": bits, "bytes": n_bytes}
 

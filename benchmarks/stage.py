@@ -92,7 +92,7 @@ def _environment(bench: Bench, home: Path) -> dict[str, str]:
 
 def _make_tracking_store(environment: dict[str, str], home: Path) -> None:
     (home / "data" / ".scratch").mkdir(parents=True)
-    script = "from pipeline.tracking import MLflowStore; MLflowStore()"
+    script = "from pipeline.tracking import runs; runs.open_store()"
     done = subprocess.run([sys.executable, "-c", script], cwd=home, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise WorkerError(f"the tracking database could not be made: {done.stderr.strip().splitlines()[-1:]}")

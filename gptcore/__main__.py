@@ -15,11 +15,11 @@ from gptcore import runtime
 from gptcore.artifact import MANIFEST, open_verified
 from gptcore.config import CHOICES, PRESETS
 from gptcore.errors import GPTCoreError, ParameterError
-from gptcore.finetune import format_prompt
-from gptcore.generate import stream
-from gptcore.gpt2 import load_classifier, load_gpt2
-from gptcore.inference import DTYPES, for_inference
+from gptcore.formats.directory import load_classifier, load_model
+from gptcore.inference.generate import stream
+from gptcore.inference.weights import DTYPES, for_inference
 from gptcore.model import GPT
+from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
 
 
@@ -99,13 +99,13 @@ def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_token
 
 
 def _generate(options: argparse.Namespace) -> None:
-    model, tokenizer = for_inference(load_gpt2(options.directory), options.dtype), Tokenizer.load(options.directory)
+    model, tokenizer = for_inference(load_model(options.directory), options.dtype), Tokenizer.load(options.directory)
     print(options.prompt, end="", flush=True)
     _continue(model, tokenizer, options.prompt, options)
 
 
 def _chat(options: argparse.Namespace) -> None:
-    model, tokenizer = for_inference(load_gpt2(options.directory), options.dtype), Tokenizer.load(options.directory)
+    model, tokenizer = for_inference(load_model(options.directory), options.dtype), Tokenizer.load(options.directory)
     if sys.stdin.isatty():
         print("Type an instruction, then its input (or just Enter). End with Ctrl-D.")
     while (instruction := _ask("instruction> ")) is not None:
@@ -133,7 +133,7 @@ def _longest(directory: Path, context: int) -> int:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from gptcore.info import show  # here: no other command needs it
+    from gptcore.machine.report import show  # here: no other command needs it
 
     show(options)
 

@@ -32,6 +32,7 @@ from gptcore.errors import DataError, DiskError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+REMEDY = "delete {} and make it again"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux's fcntl.h
 
 
@@ -131,29 +132,29 @@ def commit(
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def open_verified(directory: Path, kind: str | None = None) -> Manifest:
+def open_verified(directory: Path, kind: str | None = None, remedy: str = REMEDY) -> Manifest:
     """Check every file of the artifact at ``directory`` and return its manifest.
 
-    Raises ``DataError`` naming the first missing, changed or unexpected file.
+    Raises ``DataError`` naming the first missing, changed or unexpected file, and the ``remedy``, in which ``{}``
+    stands for the directory.
     """
-    manifest = read_manifest(directory, kind)
+    manifest = read_manifest(directory, kind, remedy)
     directory = Path(directory)
+    advice = remedy.format(directory)
     present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()}
     for name, fact in manifest.files.items():
         if name not in present:
-            raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {_remedy(directory)}")
+            raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {advice}")
         if (size := (directory / name).stat().st_size) != fact["size"]:
-            raise DataError(f"{directory / name}: expected {fact['size']} bytes, found {size}; {_remedy(directory)}")
+            raise DataError(f"{directory / name}: expected {fact['size']} bytes, found {size}; {advice}")
         if (found := sha256_file(directory / name)) != fact["sha256"]:
-            raise DataError(
-                f"{directory / name}: damaged: expected sha256 {fact['sha256']}, found {found}; {_remedy(directory)}"
-            )
+            raise DataError(f"{directory / name}: damaged: expected sha256 {fact['sha256']}, found {found}; {advice}")
     if extra := sorted(present - set(manifest.files) - {MANIFEST}):
-        raise DataError(f"{directory / extra[0]}: a file that {MANIFEST} does not know; {_remedy(directory)}")
+        raise DataError(f"{directory / extra[0]}: a file that {MANIFEST} does not know; {advice}")
     return manifest
 
 
-def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
+def read_manifest(directory: Path, kind: str | None = None, remedy: str = REMEDY) -> Manifest:
     """Read ``directory``'s manifest without hashing the files; checks its form and ``kind``."""
     directory = Path(directory)
     path = directory / MANIFEST
@@ -172,16 +173,14 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
             files=fields["files"],
         )
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: missing, so {directory} is no complete artifact; {_remedy(directory)}") from None
+        raise DataError(
+            f"{path}: missing, so {directory} is no complete artifact; {remedy.format(directory)}"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a manifest of this project ({error}); {_remedy(directory)}") from None
+        raise DataError(f"{path}: not a manifest of this project ({error}); {remedy.format(directory)}") from None
     if kind is not None and manifest.kind != kind:
         raise DataError(f"{directory}: expected an artifact of kind {kind!r}, found {manifest.kind!r}")
     return manifest
-
-
-def _remedy(directory: Path) -> str:
-    return f"delete {directory} and run the stage that makes it again (`dvc repro`)"
 
 
 def _write_manifest(

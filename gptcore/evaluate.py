@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gptcore.finetune import pad
-from gptcore.losses import CHUNK_LOGITS, IGNORE, token_nats
-from gptcore.model import GPT
+from gptcore.data import by_length, pad
+from gptcore.kernels.cross_entropy import CHUNK_LOGITS, IGNORE, token_nats
+from gptcore.model import GPT, Classifier
 from gptcore.runtime import autocast
 
 
@@ -38,12 +38,10 @@ def document_nats(
     if not 1 <= stride <= context:
         raise ValueError(f"stride = {stride}: expected 1 … {context}, the context; beyond it tokens would be left out")
     windows = [w for ids in documents for w in _windows(ids, eot, context, stride)]
-    windows.sort(key=lambda w: len(w[0]))  # equal lengths together: little padding
     total = 0.0
-    with _evaluating(model):
-        for start in range(0, len(windows), batch_windows):
-            chunk = windows[start : start + batch_windows]
-            x, y = pad([w[0] for w in chunk], eot), pad([w[1] for w in chunk], IGNORE)
+    with evaluating(model):
+        for chosen in by_length([x for x, _ in windows], batch_windows):
+            x, y = pad([windows[i][0] for i in chosen], eot), pad([windows[i][1] for i in chosen], IGNORE)
             total += _nats(model, x, y, dtype)
     return total
 
@@ -51,11 +49,24 @@ def document_nats(
 def stream_loss(model: GPT, batches: Sequence[tuple[Tensor, Tensor]], dtype: str = "auto") -> float:
     """Mean nats/token over x, y (B, T) batches: the quick estimate during training."""
     nats, count = 0.0, 0
-    with _evaluating(model):
+    with evaluating(model):
         for x, y in batches:
             nats += _nats(model, x, y, dtype)
             count += int((y != IGNORE).sum())
     return nats / max(1, count)
+
+
+def labels_of(
+    model: Classifier, rows: Sequence[Sequence[int]], *, batch_rows: int = 64, dtype: str = "auto"
+) -> tuple[list[str], list[float]]:
+    """The likeliest label of each of ``rows`` of ids and its probability, in the order of the rows."""
+    labels, confidence = [""] * len(rows), [0.0] * len(rows)
+    with evaluating(model), autocast(dtype):
+        for chosen in by_length(rows, batch_rows):
+            best = model(pad([rows[i] for i in chosen], model.pad_id)).float().softmax(dim=-1).max(dim=-1)
+            for i, p, label in zip(chosen, best.values.tolist(), best.indices.tolist(), strict=True):
+                labels[i], confidence[i] = model.labels[label], p
+    return labels, confidence
 
 
 def perplexity(nats: float, tokens: int) -> float:
@@ -108,7 +119,8 @@ def _windows(ids: np.ndarray, eot: int, context: int, stride: int) -> Iterator[t
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout and gradients; its mode comes back."""
     was_training = model.training
     model.eval()
     try:

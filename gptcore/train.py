@@ -1,8 +1,8 @@
 """The training loop: a generator that yields one fact per step.
 
 ``for step in train(model, batches, config):`` — the caller logs, evaluates, saves or stops; the loop knows
-no tracker, file or clock but the one that measures its own speed.  The objective is a function
-``loss(model, batch) → scalar``, so pretraining and both kinds of fine-tuning share this loop.
+no tracker, file or clock but the one that measures its own speed.  What is learned is an objective's
+``loss(model, batch) → (scalar, facts)``, so pretraining and every kind of fine-tuning share this loop.
 
 Randomness (dropout) is seeded anew at every step from (seed, step): a resumed run draws what the
 uninterrupted one would have drawn, and an evaluation between two steps can't disturb it.
@@ -11,21 +11,20 @@ uninterrupted one would have drawn, and an evaluation between two steps can't di
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gptcore.data import Batch
 from gptcore.errors import NonFiniteLossError
-from gptcore.losses import next_token_loss
-from gptcore.model import GPT
+from gptcore.objectives import Facts
+from gptcore.objectives.next_token import language_loss
 from gptcore.optim import OptimConfig, Optimizers, build_optimizers, lr_scale
-from gptcore.runtime import autocast
+from gptcore.runtime import autocast, keep_large_buffers
 
-Loss = Callable[[Any, Any], Tensor]
-"""(model, batch) → scalar loss in nats."""
+Loss = Callable[[Any, Any], Tensor | tuple[Tensor, Facts]]
+"""(model, batch) → scalar loss in nats, alone or with what else there is to say of the batch (`objectives`)."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,8 @@ class Step:
     """Norm of the whole gradient before clipping."""
     seconds: float
     """Wall-clock time of the step, waiting for the batch included."""
-
-
-def language_loss(model: GPT, batch: Batch) -> Tensor:
-    """Next-token cross-entropy in nats/token of x, y (B, T)."""
-    x, y = batch
-    return next_token_loss(model.hidden(x), model.head.weight, y)
+    facts: Facts = field(default_factory=dict)
+    """What the objective said of the batches, averaged over them."""
 
 
 def train(
@@ -88,6 +83,7 @@ def train(
     that start there.  Ends early if the batches do.  Raises ``NonFiniteLossError`` before an update that
     would spoil the weights.
     """
+    keep_large_buffers()
     optimizers = optimizers or build_optimizers(model, config)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizers.zero_grad()  # what an earlier loop may have left when its batches ended
@@ -98,22 +94,28 @@ def train(
         optimizers.set_lr(scale)
         torch.manual_seed(_step_seed(config.seed, step))
         model.train()
-        total = 0.0
+        total, facts = 0.0, dict[str, float]()
         for _ in range(config.accumulation_steps):
             try:
                 batch = next(stream)
             except StopIteration:
                 return
             with autocast(config.dtype, parameters[0].device.type):
-                value = loss(model, batch)
+                value, said = _apart(loss(model, batch))
             (value / config.accumulation_steps).backward()
             total += value.item() / config.accumulation_steps
+            for name, fact in said.items():
+                facts[name] = facts.get(name, 0.0) + fact / config.accumulation_steps
             del value  # and the graph that hangs on it, before the next one is built
         norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf).item()
         _check_finite(step + 1, total, norm)
         optimizers.step()
         optimizers.zero_grad()
-        yield Step(step + 1, total, config.learning_rate * scale, norm, time.perf_counter() - started)
+        yield Step(step + 1, total, config.learning_rate * scale, norm, time.perf_counter() - started, facts)
+
+
+def _apart(told: Tensor | tuple[Tensor, Facts]) -> tuple[Tensor, Facts]:
+    return told if isinstance(told, tuple) else (told, {})
 
 
 def _check_finite(step: int, loss: float, grad_norm: float) -> None:

@@ -15,7 +15,7 @@ from benchmarks.candidates.ours import config_of
 from benchmarks.process import ROOT
 from benchmarks.worker import Unit
 from benchmarks.workloads import Workload
-from gptcore.gpt2 import save_gpt2
+from gptcore.formats.directory import save_model
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 
@@ -44,5 +44,5 @@ def _made_up(work: Workload) -> Path:
     holder = tempfile.TemporaryDirectory(prefix="gptcore-bench-")
     atexit.register(holder.cleanup)
     tokenizer = Tokenizer.train(["\n".join(topics[name] for name in sorted(topics))], work.vocab_size)
-    save_gpt2(GPT(config_of(work)), holder.name, tokenizer)
+    save_model(GPT(config_of(work)), holder.name, tokenizer)
     return Path(holder.name)

@@ -7,8 +7,8 @@ from benchmarks.worker import Unit
 from benchmarks.workloads import Workload
 from gptcore import runtime
 from gptcore.config import GPTConfig
-from gptcore.generate import generate
-from gptcore.inference import for_inference
+from gptcore.inference.generate import generate
+from gptcore.inference.weights import for_inference
 from gptcore.model import GPT
 from gptcore.train import TrainConfig, train
 

@@ -12,18 +12,24 @@ UTF-8 is then an error within the first seconds of a run, under the name the use
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gptcore.artifact import commit, sha256_file
+from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
-from pipeline import corpus, hub, sources
-from pipeline.corpus import Layout, RawFile, Source
+from pipeline.contract.stage import In, Out
+from pipeline.corpus.readers import READERS, Reader, parse
+from pipeline.sources import hub, pinned
+from pipeline.sources.order import note
+from pipeline.store.plain import as_plain
+from pipeline.store.raw import Layout, Raw, RawFile, Source, write_sources
+from pipeline.store.view import Outcome, Show, Table, View
 
-OWN_SUFFIXES: dict[str, corpus.Format] = {".txt": "text", ".jsonl": "jsonl"}
 FOUNDATION = "foundation"
-RESERVED_NAMES = (FOUNDATION, "own-text", "own-jsonl")
+OWN = "own-"
+"""Begins the names of the sources that are made of the user's own text."""
+VOCABULARY_FORMAT = "tiktoken"
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,12 @@ class SourceConfig:
     """64 hexadecimal digits; what arrives must have this hash."""
     role: Literal["corpus", "classification", "vocabulary"]
     """What it is for."""
-    format: Literal["text", "orange-tab", "jsonl", "tiktoken"]
-    """How it is written; ``tiktoken`` is a file of byte-pair ranks."""
+    format: str
+    """How it is written: a reader (`pipeline.corpus.readers`), or ``tiktoken``, a file of byte-pair ranks."""
     licence: str
     """Under which terms it may be used; goes into the cards of what is made from it."""
     text_column: str = ""
-    """Column (orange-tab) or key (jsonl) of the text."""
+    """Column or key of the text, where the format has such."""
     label_column: str = ""
     """Column or key of the label."""
     split: Literal["", "train", "val", "test"] = ""
@@ -57,17 +63,23 @@ class SourceConfig:
     def layout(self) -> Layout:
         return Layout(self.format, self.text_column, self.label_column, tuple(self.labels))
 
+    def _has_columns(self) -> bool:
+        return self.format != VOCABULARY_FORMAT and bool(READERS[self.format].columns)
+
     def _problems(self) -> Iterator[str]:
-        if problem := sources.problem_with(self.uri):
+        if problem := pinned.problem_with(self.uri):
             yield f"uri: {problem}"
         if not (len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef")):
             yield f"sha256: expected 64 lower-case hexadecimal digits, found {self.sha256!r}"
         if not self.licence.strip():
             yield "licence: expected the terms of use, found none"
-        if (self.role == "vocabulary") != (self.format == "tiktoken"):
+        if self.format != VOCABULARY_FORMAT and self.format not in READERS:
+            yield f"format: expected {', '.join(READERS.names())} or {VOCABULARY_FORMAT}, found {self.format!r}"
+            return
+        if (self.role == "vocabulary") != (self.format == VOCABULARY_FORMAT):
             yield f"format: {self.format!r} does not fit role {self.role!r}; a vocabulary is `tiktoken`, text is not"
-        if (self.format in ("orange-tab", "jsonl")) != bool(self.text_column):
-            yield "text_column: needed for orange-tab and jsonl, and only there"
+        if self._has_columns() != bool(self.text_column):
+            yield "text_column: needed for formats with columns or keys (orange-tab, jsonl), and only there"
         labelled = {bool(self.label_column), bool(self.labels), bool(self.split)}
         if labelled != {self.role == "classification"}:
             yield "label_column, labels, split: needed for role classification, and only there"
@@ -94,8 +106,12 @@ class DownloadConfig:
 
     def _problems(self) -> Iterator[str]:
         for name in self.sources:
-            if not (name.isascii() and name.replace("_", "").replace("-", "").isalnum()) or name in RESERVED_NAMES:
-                yield f"sources: {name!r}: expected letters, digits, - and _, and none of {RESERVED_NAMES}"
+            plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+            if not plain or name == FOUNDATION or name.startswith(OWN):
+                yield (
+                    f"sources: {name!r}: expected letters, digits, - and _, neither {FOUNDATION!r} nor a name that "
+                    f"begins with {OWN!r}"
+                )
         roles = Counter(source.role for source in self.sources.values())
         if not self.use_own and not roles["corpus"]:
             yield "sources: expected at least one with role corpus, or use_own: true"
@@ -109,10 +125,10 @@ class DownloadConfig:
             yield "foundation_sha256: pins the weights of a foundation, but foundation is empty"
 
 
-def download(own: Path, out: Path, cfg: DownloadConfig) -> dict[str, Any]:
+def download(own: In, out: Out, cfg: DownloadConfig) -> Outcome:
     """Fill ``out`` with the sources of ``cfg``, or leave it as it was."""
-    cache = sources.default_cache()
-    with commit(out, kind=corpus.KIND, config=asdict(cfg)) as draft:
+    cache = pinned.default_cache()
+    with Raw.create(out, as_plain(cfg)) as draft:
         collected = [
             _fetched(name, source, cache, draft)
             for name, source in sorted(cfg.sources.items())
@@ -121,8 +137,8 @@ def download(own: Path, out: Path, cfg: DownloadConfig) -> dict[str, Any]:
         collected += _own_text(own, draft) if cfg.use_own else _unused(own)
         if cfg.foundation:
             collected.append(_foundation(cfg, cache, draft))
-        corpus.write_sources(draft, [source for source, _ in collected])
-    return _metrics(collected)
+        write_sources(draft, [source for source, _ in collected])
+    return Outcome(_metrics(collected), _view(collected))
 
 
 Collected = tuple[Source, dict[str, Any]]
@@ -130,27 +146,27 @@ Collected = tuple[Source, dict[str, Any]]
 
 
 def _fetched(name: str, source: SourceConfig, cache: Path, draft: Path) -> Collected:
-    origin = sources.fetch(source.uri, source.sha256, cache)
-    file = _copy(origin, draft, f"{name}/{sources.file_name(source.uri)}")
+    origin = pinned.fetch(source.uri, source.sha256, cache)
+    file = _copy(origin, draft, f"{name}/{pinned.file_name(source.uri)}")
     if file.sha256 != source.sha256:
         raise DataError(f"{draft / file.path}: the copy of {origin} is damaged; check the disk, then run again")
     facts: dict[str, Any] = {}
-    if source.format in corpus.TEXT_FORMATS:
+    if source.format != VOCABULARY_FORMAT:
         facts = _parsed([(origin, f"source {name!r} ({source.uri})")], source.layout)
     described = Source(name, source.role, source.layout, source.split, source.uri, source.licence, (file,))
     return described, facts
 
 
 def _own_text(own: Path, draft: Path) -> list[Collected]:
-    """Everything readable in ``own``: plain text and JSON lines are two sources."""
+    """Everything readable in ``own``: each format is a source."""
     collected = []
-    for suffix, form in OWN_SUFFIXES.items():
-        layout = Layout(form, text_column="text" if form == "jsonl" else "")
-        paths = [path for path in _own_files(own) if path.suffix.lower() == suffix]
+    for form, reader in _own_formats():
+        layout = Layout(form, text_column="text" if reader.columns else "")
+        paths = [path for path in _own_files(own) if path.name.lower().endswith(reader.suffixes)]
         if not paths:
             continue
         facts = _parsed([(path, str(path)) for path in paths], layout)
-        name = f"own-{form}"
+        name = f"{OWN}{form}"
         files = tuple(_copy(path, draft, f"{name}/{path.relative_to(own).as_posix()}") for path in paths)
         collected.append((Source(name, "corpus", layout, "", "", "the user's own text", files), facts))
     if not any(facts["documents"] for _, facts in collected):
@@ -161,16 +177,23 @@ def _own_text(own: Path, draft: Path) -> list[Collected]:
     return collected
 
 
+def _own_formats() -> list[tuple[str, Reader]]:
+    """The formats that are known by the ends of their files' names."""
+    known = [(name, READERS[name]) for name in sorted(READERS.names(), reverse=True)]  # plain text comes first
+    return [(name, reader) for name, reader in known if reader.suffixes]
+
+
 def _own_files(own: Path) -> list[Path]:
     """The user's files in a fixed order, from subdirectories too; hidden ones are editors' and systems'."""
-    found = (p for p in own.rglob("*") if p.suffix.lower() in OWN_SUFFIXES and p.is_file())
+    ends = tuple(end for _, reader in _own_formats() for end in reader.suffixes)
+    found = (p for p in own.rglob("*") if p.name.lower().endswith(ends) and p.is_file())
     visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(own).parts))
     return sorted(visible, key=lambda path: path.relative_to(own).as_posix())
 
 
 def _unused(own: Path) -> list[Collected]:
     if files := _own_files(own):
-        sources.note(f"{own} holds {len(files)} files that are not used; download.use_own=true trains on them")
+        note(f"{own} holds {len(files)} files that are not used; download.use_own=true trains on them")
     return []
 
 
@@ -192,7 +215,10 @@ def _copy(origin: Path, draft: Path, name: str) -> RawFile:
 def _parsed(files: list[tuple[Path, str]], layout: Layout) -> dict[str, Any]:
     """Count the documents and the skipped rows of files, each with the name that an error gives it."""
     skipped: Counter[str] = Counter()
-    documents = sum(1 for path, name in files for _ in corpus.parse(path.read_bytes(), layout, name, skipped))
+    documents = 0
+    for path, name in files:
+        with open(path, "rb") as stream:
+            documents += sum(1 for _ in parse(stream, layout, name, skipped))
     return {"documents": documents, "skipped": dict(sorted(skipped.items()))}
 
 
@@ -206,3 +232,24 @@ def _metrics(collected: list[Collected]) -> dict[str, Any]:
         "bytes": sum(entry["bytes"] for entry in per_source.values()),
         "sources": per_source,
     }
+
+
+def _view(collected: list[Collected]) -> View:
+    rows = [
+        [
+            source.name,
+            f"{source.role} · {source.split}" if source.split else source.role,
+            facts.get("documents"),
+            sum(file.bytes for file in source.files),
+            source.licence,
+        ]
+        for source, facts in collected
+    ]
+    columns: list[tuple[str, Show]] = [
+        ("source", "text"),
+        ("used for", "text"),
+        ("documents", "number"),
+        ("size", "bytes"),
+        ("licence", "text"),
+    ]
+    return View("Data", blocks=[Table("Sources, each pinned by its sha256", columns, rows)])

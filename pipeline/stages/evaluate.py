@@ -14,38 +14,34 @@ Samples are computed in float32, one by one, each from a seed of its own: a prom
 the others as they are.  With the default parameters the stage takes 15 s of one core.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import matplotlib
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from gptcore import runtime
-from gptcore.artifact import Manifest, commit, open_verified, read_manifest, sha256_file, sha256_text, write_json
+from gptcore.artifact import sha256_text, write_json
 from gptcore.errors import DataError, ParameterError
-from gptcore.evaluate import bits_per_byte, document_nats, perplexity
-from gptcore.generate import generate
-from gptcore.gpt2 import WEIGHTS_FILE, load_gpt2
+from gptcore.inference.generate import generate
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
-from pipeline import corpus, prompting
-from pipeline.artifacts import CHECKPOINT, TokenDocument, read_tokens
-from pipeline.baselines import gzip_bits_per_byte, kneser_ney_nats, xz_bits_per_byte
-from pipeline.instruction_data import read_instructions
-from pipeline.prompting import Problem
-from pipeline.tracking import Tracker
-
-KIND = "evaluation"
-NGRAM_ORDERS = (1, 2, 3, 5)
-DECIMALS = 4
+from pipeline.contract.stage import In, Out
+from pipeline.evaluation import held_out
+from pipeline.evaluation.held_out import rounded
+from pipeline.evaluation.shown import draw_bars, markdown, view
+from pipeline.store.artifact import content_hash, file_hash
+from pipeline.store.checkpoint import Checkpoint
+from pipeline.store.outputs import Evaluation
+from pipeline.store.plain import write_csv
+from pipeline.store.tokens import Tokens
+from pipeline.store.view import Outcome
+from pipeline.store.vocabulary import Vocabulary
+from pipeline.tasks import prompting
+from pipeline.tasks.problems import Problem
+from pipeline.tasks.sets import TASKS, Amount, Task, TaskData
+from pipeline.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,8 @@ class EvaluateConfig:
     """Test instructions of each kind to answer by prompting, at most."""
     seed: int
     """Of the samples and of the draw of examples."""
+    tasks: list[str] = field(default_factory=lambda: ["classification", "instruction"])
+    """Members of `pipeline.tasks.sets` to solve by prompting."""
 
     def __post_init__(self) -> None:
         if problems := "; ".join(self._problems()):
@@ -81,7 +79,9 @@ class EvaluateConfig:
                 yield f"{name} = {value}: expected a whole number of at least 1"
         if self.stride < 0:
             yield f"stride = {self.stride}: expected a number of tokens, or 0 for half the context"
-        for name in ("prompts", "temperatures", "shots"):
+        if unknown := [name for name in self.tasks if name not in TASKS]:
+            yield f"tasks: expected {', '.join(TASKS.names())}, found {', '.join(unknown)}"
+        for name in ("prompts", "temperatures", "shots", "tasks"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 yield f"{name} = {values}: expected at least one, and no two that are equal"
@@ -101,95 +101,78 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A part of the corpus."""
+class Asked:
+    """A task and its problems, to be solved by prompting."""
 
-    texts: list[str]
-    ids: list[np.ndarray]
-    """The same documents in the corpus's own vocabulary."""
-    tokenizer: Tokenizer
-    """That vocabulary."""
-
-    @cached_property
-    def content(self) -> bytes:
-        """All documents, one after the other."""
-        return "".join(self.texts).encode("utf-8")
-
-
-@dataclass(frozen=True)
-class Task:
-    """Problems to solve by prompting."""
-
+    task: Task
     problems: list[Problem]
-    per_token: bool
-    """Whether answers are compared by their nats/token, for their lengths differ by more than their likelihood."""
-    without_model: dict[str, float]
-    """Accuracy of an answer that ignores the question."""
 
 
 def evaluate(
-    pretrained: Path,
-    loaded: Path,
-    tokens: Path,
-    tokenizer: Path,
-    raw: Path,
-    instructions: Path,
-    out: Path,
+    pretrained: In,
+    loaded: In,
+    tokens: In,
+    tokenizer: In,
+    raw: In,
+    instructions: In,
+    out: Out,
     cfg: EvaluateConfig,
     tracker: Tracker,
-) -> dict[str, Any]:
+) -> Outcome:
     runtime.configure()
-    tasks = _tasks(raw, instructions, cfg)
-    train, test = _read_split(tokens, tokenizer, "train"), _read_split(tokens, tokenizer, "test")
-    models = {"pretrained": open_verified(pretrained, CHECKPOINT), "loaded": open_verified(loaded, CHECKPOINT)}
+    tasks = _tasks(TaskData(raw, instructions), cfg)
+    text, vocabulary = Tokens.open(tokens), Vocabulary.open(tokenizer).tokenizer
+    train, test = held_out.read(text, vocabulary, "train"), held_out.read(text, vocabulary, "test")
+    models = {"pretrained": Checkpoint.open(pretrained), "loaded": Checkpoint.open(loaded)}
     contenders = _contenders(models, cfg)
 
-    baselines = _compressors(train, test) | _ngrams(train, test)
+    baselines = held_out.compressors(train, test) | held_out.ngrams(train, test)
     language: dict[str, dict[str, Any]] = {}
     for contender in contenders:
-        language |= dict.fromkeys(contender.names, _language(contender, test, cfg))
+        scores = held_out.language(contender.model, contender.tokenizer, test, cfg.stride, cfg.batch_windows)
+        language |= dict.fromkeys(contender.names, scores)
     samples = [sample for contender in contenders for sample in _samples(contender, cfg)]
     answers = [answer for contender in contenders for answer in _answers(contender, tasks, cfg)]
 
-    others = {"tokens": tokens, "tokenizer": tokenizer, "raw": raw}  # verified above, by what read them
-    inputs = {name: manifest.content_hash for name, manifest in models.items()}
-    inputs |= {name: read_manifest(path).content_hash for name, path in others.items()}
-    inputs["instructions"] = sha256_file(instructions)
-    with commit(out, kind=KIND, config=asdict(cfg), inputs=inputs) as draft:
+    others = {"tokens": tokens, "tokenizer": tokenizer, "raw": raw}
+    inputs = {name: model.content_hash for name, model in models.items()}
+    inputs |= {name: content_hash(path) for name, path in others.items()} | {"instructions": file_hash(instructions)}
+    with Evaluation.create(out, asdict(cfg), inputs) as draft:
         bars = baselines | {name: scores["bits_per_byte"] for name, scores in language.items()}
-        _write_csv(draft / "baselines.csv", [{"model": name, "bits_per_byte": bits} for name, bits in bars.items()])
-        _draw_bars(draft / "bits_per_byte.png", bars)
-        _write_csv(draft / "prompting.csv", answers)
+        rows = [{"model": name, "bits_per_byte": bits} for name, bits in bars.items()]
+        write_csv(draft / "baselines.csv", ["model", "bits_per_byte"], rows)
+        draw_bars(draft / "bits_per_byte.png", bars)
+        write_csv(draft / "prompting.csv", list(answers[0]), answers)
         write_json(draft / "samples.json", samples)
-        (draft / "samples.md").write_text(_markdown(samples, cfg), encoding="utf-8")
+        (draft / "samples.md").write_text(markdown(samples, cfg.max_new_tokens, cfg.seed), encoding="utf-8")
     for name in ("bits_per_byte.png", "samples.md", "prompting.csv"):
         tracker.artifact(out / name, f"evaluation/{name}")
-    return {
+    metrics = {
         "test_bytes": len(test.content),
         "baselines": baselines,
         **language,
         "same_model": len(contenders) == 1,
-        "prompting": {name: _accuracies(name, task, answers) for name, task in tasks.items()},
+        "prompting": {name: _accuracies(name, asked, answers) for name, asked in tasks.items()},
     }
+    return Outcome(metrics, view(metrics, samples))
 
 
 # --- what is measured, and on what ------------------------------------------------------------------------
 
 
-def _contenders(models: Mapping[str, Manifest], cfg: EvaluateConfig) -> list[Contender]:
+def _contenders(models: Mapping[str, Checkpoint], cfg: EvaluateConfig) -> list[Contender]:
     """The different ones among the models, each under all its names."""
     found: dict[tuple[Any, ...], Contender] = {}
-    for name, manifest in models.items():
-        contender = _contender(name, manifest.directory, cfg)
-        weights = manifest.files[WEIGHTS_FILE]["sha256"]
-        key = (weights, contender.model.config, contender.tokenizer.fingerprint)
+    for name, checkpoint in models.items():
+        contender = _contender(name, checkpoint, cfg)
+        key = (checkpoint.weights_hash, contender.model.config, contender.tokenizer.fingerprint)
         names = found[key].names if key in found else ()
         found[key] = Contender((*names, name), contender.model, contender.tokenizer)
     return list(found.values())
 
 
-def _contender(name: str, directory: Path, cfg: EvaluateConfig) -> Contender:
-    model, tokenizer = load_gpt2(directory), Tokenizer.load(directory)
+def _contender(name: str, checkpoint: Checkpoint, cfg: EvaluateConfig) -> Contender:
+    directory, model, tokenizer = checkpoint.path, checkpoint.load_language_model(), checkpoint.tokenizer
     if tokenizer.n_vocab > model.config.vocab_size:
         raise DataError(
             f"{directory}: expected a vocabulary of at most the model's {model.config.vocab_size} ids, found "
@@ -203,84 +186,13 @@ def _contender(name: str, directory: Path, cfg: EvaluateConfig) -> Contender:
     return Contender((name,), model, tokenizer)
 
 
-def _read_split(tokens: Path, tokenizer: Path, name: str) -> Split:
-    open_verified(tokenizer, "tokenizer")
-    vocabulary = Tokenizer.load(tokenizer)
-    documents = read_tokens(tokens, name)
-    return Split([_text(document, vocabulary) for document in documents], [d.ids for d in documents], vocabulary)
-
-
-def _text(document: TokenDocument, tokenizer: Tokenizer) -> str:
-    """The document's text, which is exactly what was tokenized."""
-    try:
-        text = tokenizer.decode_bytes(document.ids.tolist()).decode("utf-8")
-    except (KeyError, UnicodeDecodeError):
-        text = ""
-    if sha256_text(text) != document.sha256:
-        raise DataError(
-            f"document {document.doc_id}: its tokens don't decode to the text they were made from, so they were made "
-            "with another vocabulary; run the stage `tokenize` again"
-        )
-    return text
-
-
-def _tasks(raw: Path, instructions: Path, cfg: EvaluateConfig) -> dict[str, Task]:
-    documents = {split: corpus.read_labelled(raw, split) for split in ("train", "test")}
-    entries = {split: read_instructions(instructions, split) for split in ("train", "test")}
-    shots = max(cfg.shots)
-    classification = prompting.classification_problems(
-        documents["train"],
-        documents["test"],
-        corpus.read_labels(raw),
-        count=cfg.prompt_examples,
-        shots=shots,
-        seed=cfg.seed,
-    )
-    instruction = prompting.instruction_problems(
-        entries["train"], entries["test"], per_kind=cfg.prompt_examples_per_kind, shots=shots, seed=cfg.seed
-    )
-    majority = prompting.majority_accuracy([document.label for document in documents["train"]], classification)
-    return {
-        "classification": Task(classification, False, {"majority": _rounded(majority)}),
-        "instruction": Task(instruction, True, {"chance": _rounded(prompting.chance(instruction))}),
-    }
+def _tasks(data: TaskData, cfg: EvaluateConfig) -> dict[str, Asked]:
+    amount = Amount(cfg.prompt_examples, cfg.prompt_examples_per_kind, max(cfg.shots), cfg.seed)
+    made = {name: TASKS[name](data) for name in cfg.tasks}
+    return {name: Asked(task, task.problems(amount)) for name, task in made.items()}
 
 
 # --- the measurements -------------------------------------------------------------------------------------
-
-
-def _compressors(train: Split, test: Split) -> dict[str, float]:
-    return {
-        "gzip": _rounded(gzip_bits_per_byte(train.content, test.content)),
-        "xz": _rounded(xz_bits_per_byte(train.content, test.content)),
-    }
-
-
-def _ngrams(train: Split, test: Split) -> dict[str, float]:
-    scores = {}
-    for order in NGRAM_ORDERS:
-        nats = kneser_ney_nats(train.ids, test.ids, order, test.tokenizer.n_vocab, test.tokenizer.eot)
-        scores[f"kneser_ney_{order}"] = _rounded(bits_per_byte(nats, len(test.content)))
-    return scores
-
-
-def _language(contender: Contender, test: Split, cfg: EvaluateConfig) -> dict[str, Any]:
-    documents = [contender.tokenizer.encode_to_numpy(text) for text in test.texts]
-    n_tokens = sum(map(len, documents))
-    nats = document_nats(
-        contender.model,
-        documents,
-        contender.tokenizer.eot,
-        stride=cfg.stride or None,
-        batch_windows=cfg.batch_windows,
-        dtype="auto",
-    )
-    return {
-        "bits_per_byte": _rounded(bits_per_byte(nats, len(test.content))),
-        "nats_per_token": _rounded(nats / n_tokens),
-        "perplexity": _rounded(perplexity(nats, n_tokens)),
-        "tokens": n_tokens,
-    }
 
 
 def _samples(contender: Contender, cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:
@@ -299,16 +211,16 @@ def _continuation(contender: Contender, prompt: str, temperature: float, cfg: Ev
     return tokenizer.decode(token for token in new if token < tokenizer.eot)  # some models have ids without a text
 
 
-def _answers(contender: Contender, tasks: Mapping[str, Task], cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:
+def _answers(contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:
     """A row a task, number of shots and name of the model."""
-    for task_name, task in tasks.items():
+    for task_name, asked in tasks.items():
         for shots in cfg.shots:
             score = prompting.score(
                 contender.model,
                 contender.tokenizer,
-                task.problems,
+                asked.problems,
                 shots,
-                per_token=task.per_token,
+                per_token=asked.task.per_token,
                 batch_size=cfg.batch_windows,
             )
             for name in contender.names:
@@ -316,54 +228,16 @@ def _answers(contender: Contender, tasks: Mapping[str, Task], cfg: EvaluateConfi
                     "task": task_name,
                     "model": name,
                     "shots": shots,
-                    "accuracy": _rounded(score.accuracy),
-                    "mean_shots": _rounded(score.mean_shots),
-                    "examples": len(task.problems),
+                    "accuracy": rounded(score.accuracy),
+                    "mean_shots": rounded(score.mean_shots),
+                    "examples": len(asked.problems),
                 }
 
 
-def _accuracies(task_name: str, task: Task, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    accuracies: dict[str, Any] = {"examples": len(task.problems), **task.without_model}
+def _accuracies(task_name: str, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    without_model = {name: rounded(value) for name, value in asked.task.without_model(asked.problems).items()}
+    accuracies: dict[str, Any] = {"examples": len(asked.problems), **without_model}
     for row in answers:
         if row["task"] == task_name:
             accuracies.setdefault(row["model"], {})[f"shots_{row['shots']}"] = row["accuracy"]
     return accuracies
-
-
-def _rounded(value: float) -> float:
-    return round(value, DECIMALS)
-
-
-# --- what is written --------------------------------------------------------------------------------------
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _markdown(samples: Sequence[Mapping[str, Any]], cfg: EvaluateConfig) -> str:
-    """The samples as indented blocks, in which no character of a text has a meaning."""
-    parts = [f"# Samples\n\nUp to {cfg.max_new_tokens} tokens after each prompt, seed {cfg.seed}.\n"]
-    for sample in samples:
-        parts.append(f"\n## {' = '.join(sample['models'])}, temperature {sample['temperature']}\n\n")
-        parts += [f"    {line}\n" for line in (sample["prompt"] + sample["text"]).splitlines() or [""]]
-    return "".join(parts)
-
-
-def _draw_bars(path: Path, bits: Mapping[str, float]) -> None:
-    """The same picture on every machine: matplotlib's own defaults and fonts, no version in the file."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        figure = Figure(figsize=(7, 0.6 + 0.35 * len(bits)), dpi=120, layout="constrained")
-        axes = figure.subplots()
-        colours = ["tab:blue" if name in ("pretrained", "loaded") else "tab:gray" for name in bits]
-        bars = axes.barh(list(bits), list(bits.values()), color=colours)
-        axes.bar_label(bars, fmt="%.2f", padding=3)
-        axes.margins(x=0.1)
-        axes.invert_yaxis()
-        axes.set_xlabel("bits/byte of the held-out text; less is better")
-        figure.savefig(path, metadata={"Software": None})

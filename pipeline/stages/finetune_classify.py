@@ -10,9 +10,8 @@ The baseline beside it is TF-IDF with a linear support-vector machine on the sam
 to beat on this task.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,29 @@ from typing import Any
 import torch
 
 from gptcore import runtime
-from gptcore.artifact import commit, read_manifest, write_atomically, write_json
-from gptcore.data import Batch
+from gptcore.artifact import write_json
 from gptcore.errors import ParameterError
-from gptcore.evaluate import accuracy, macro_f1
-from gptcore.finetune import Classifier, classification_loss, pad
-from gptcore.gpt2 import gpt_config, load_gpt2, save_gpt2
+from gptcore.evaluate import accuracy, labels_of
+from gptcore.formats.directory import gpt_config, save_model
+from gptcore.model import Classifier
+from gptcore.objectives.classification import Classification
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
-from pipeline import training
-from pipeline.artifacts import CHECKPOINT, as_plain, checkpoint_facts
-from pipeline.baselines import tfidf_linear
-from pipeline.batching import LengthBatches
-from pipeline.corpus import LabelledDocument, describe_sources, read_labelled, read_labels
-from pipeline.splits import text_hash
-from pipeline.tracking import Tracker
+from pipeline.contract.stage import In, Out
+from pipeline.corpus.document import LabelledDocument
+from pipeline.corpus.splits import place_of
+from pipeline.store.checkpoint import About, Checkpoint
+from pipeline.store.plain import as_plain, write_csv
+from pipeline.store.view import Headline, Matrix, Outcome, Texts, View
+from pipeline.tasks.baselines.texts import tfidf_linear
+from pipeline.tasks.sets import TaskData
+from pipeline.tasks.sets.classification import TASK
+from pipeline.tracking.tracker import Tracker
+from pipeline.training import run as training
+from pipeline.training.curve import shown, write_curve
 
-WORST_MISTAKES = 20
+NAME = __name__.rpartition(".")[2]
+WORST_MISTAKES, SHOWN_MISTAKES, SHOWN_CHARACTERS = 20, 6, 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,55 +73,42 @@ class FinetuneClassifyConfig(TrainConfig):
 
 
 def finetune_classify(
-    foundation: Path,
-    raw: Path,
-    out: Path,
-    curve: Path,
-    confusion: Path,
-    cfg: FinetuneClassifyConfig,
-    tracker: Tracker,
-) -> dict[str, Any]:
+    foundation: In, raw: In, out: Out, curve: Out, confusion: Out, cfg: FinetuneClassifyConfig, tracker: Tracker
+) -> Outcome:
     runtime.configure()
-    foundation_facts = checkpoint_facts(foundation)
-    inputs = {"foundation": foundation_facts.content_hash, "raw": read_manifest(raw).content_hash}
-    labels = list(read_labels(raw))
-    test = read_labelled(raw, "test")
-    train, val = _hold_out(read_labelled(raw, "train"), cfg.val_fraction)
-    encoder = Tokenizer.load(foundation)
+    start, task = Checkpoint.open(foundation), TASK(TaskData(raw=raw, instructions=Path()))
+    inputs = {"foundation": start.content_hash, "raw": task.raw.content_hash}
+    labels, test = list(task.labels), task.examples("test")
+    train, val = _hold_out(task.examples("train"), cfg.val_fraction)
+    encoder = start.tokenizer
     _check_fits(cfg.max_tokens, foundation)
     encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
 
     torch.manual_seed(cfg.seed)
-    model = Classifier(load_gpt2(foundation), labels, pad_id=encoder.eot)
-    targets = torch.tensor([labels.index(d.label) for d in train])
-    batches = LengthBatches([len(row) for row in encoded["train"]], cfg.batch_documents, cfg.seed)
-
-    def batches_from(step: int) -> Iterator[Batch]:
-        for indices in batches.starting_at(step * cfg.accumulation_steps):
-            yield pad([encoded["train"][i] for i in indices], encoder.eot), targets[indices]
-
+    model = Classifier(start.load_language_model(), labels, pad_id=encoder.eot)
+    targets = [labels.index(d.label) for d in train]
     trained = training.run(
-        "finetune_classify",
+        __name__,
         model,
-        batches_from,
+        Classification(encoded["train"], targets, cfg.batch_documents, encoder.eot, cfg.seed),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
-        loss=classification_loss,
-        evaluate=lambda: {"val_accuracy": accuracy(_predict(model, encoded["val"], cfg)[0], [d.label for d in val])},
+        evaluate=lambda: {
+            "val_accuracy": accuracy(labels_of(model, encoded["val"], dtype=cfg.dtype)[0], [d.label for d in val])
+        },
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
     )
-    predicted, confidence = _predict(model, encoded["test"], cfg)
-    actual = [d.label for d in test]
+    predicted, confidence = labels_of(model, encoded["test"], dtype=cfg.dtype)
     baseline = tfidf_linear([d.text for d in train + val], [d.label for d in train + val], [d.text for d in test])
-    training.write_curve(curve, trained.curve)
-    _write_confusion(confusion, actual, predicted)
+    write_curve(curve, trained.curve)
+    pairs = [(d.label, p) for d, p in zip(test, predicted, strict=True)]
+    write_csv(confusion, ["actual", "predicted"], ({"actual": a, "predicted": p} for a, p in pairs))
+    beside = {f"baseline_{measure}": value for measure, value in task.score(baseline, test).items()}
     metrics = {
-        "accuracy": round(accuracy(predicted, actual), 4),
-        "macro_f1": round(macro_f1(predicted, actual, labels), 4),
+        **task.score(predicted, test),
         "val_accuracy": round(trained.last("val_accuracy"), 4),
-        "baseline_accuracy": round(accuracy(baseline, actual), 4),
-        "baseline_macro_f1": round(macro_f1(baseline, actual, labels), 4),
+        **beside,
         "train_loss": round(trained.mean_loss(), 6),
         "train_documents": len(train),
         "val_documents": len(val),
@@ -124,22 +116,25 @@ def finetune_classify(
         "documents_at_max_tokens": sum(len(row) == cfg.max_tokens for row in encoded["test"]),
     }
     card = {
-        "stage": "finetune_classify",
-        "finetune_classify": as_plain(cfg),
-        "sources": describe_sources(raw, "classification") | foundation_facts.config.get("sources", {}),
+        "stage": NAME,
+        "about": as_plain(_about(labels, cfg)),
+        NAME: as_plain(cfg),
+        "sources": task.raw.described("classification") | start.sources,
         "metrics": metrics,
     }
-    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
-        save_gpt2(model, draft, encoder)
-        write_json(draft / "mistakes.json", _worst_mistakes(test, predicted, confidence))
-    return metrics
+    mistakes = _worst_mistakes(test, predicted, confidence)
+    with Checkpoint.create(out, card, inputs) as draft:
+        save_model(model, draft, encoder)
+        write_json(draft / "mistakes.json", mistakes)
+    view = _view(metrics, labels, pairs, mistakes, curve)
+    return Outcome(metrics, view, [curve, confusion, out / "mistakes.json"])
 
 
 def _check_fits(max_tokens: int, foundation: Path) -> None:
     context = gpt_config(foundation).context_length
     if max_tokens > context:
         raise ParameterError(
-            f"finetune_classify.max_tokens = {max_tokens}: the foundation in {foundation} sees {context} tokens; "
+            f"{NAME}.max_tokens = {max_tokens}: the foundation in {foundation} sees {context} tokens; "
             "set it to at most that in params.yaml"
         )
 
@@ -148,42 +143,15 @@ def _hold_out(
     documents: Sequence[LabelledDocument], fraction: float
 ) -> tuple[list[LabelledDocument], list[LabelledDocument]]:
     """(train, val), by the hash of the text: equal texts stay together."""
-    is_val = [int(text_hash(d.text)[:12], 16) / 16**12 < fraction for d in documents]
+    val = [place_of(d.text) < fraction for d in documents]
     return (
-        [d for d, held in zip(documents, is_val, strict=True) if not held],
-        [d for d, held in zip(documents, is_val, strict=True) if held],
+        [d for d, held in zip(documents, val, strict=True) if not held],
+        [d for d, held in zip(documents, val, strict=True) if held],
     )
 
 
 def _encode(encoder: Tokenizer, documents: Sequence[LabelledDocument], cfg: FinetuneClassifyConfig) -> list[list[int]]:
     return [encoder.encode(d.text)[: cfg.max_tokens] for d in documents]
-
-
-def _predict(
-    model: Classifier, rows: Sequence[list[int]], cfg: FinetuneClassifyConfig
-) -> tuple[list[str], list[float]]:
-    """Labels and their probabilities, in the order of ``rows``."""
-    labels, confidence = [""] * len(rows), [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), runtime.autocast(cfg.dtype):
-        for start in range(0, len(order), 64):
-            chunk = order[start : start + 64]
-            best = model(pad([rows[i] for i in chunk], model.pad_id)).float().softmax(dim=-1).max(dim=-1)
-            for i, p, label in zip(chunk, best.values.tolist(), best.indices.tolist(), strict=True):
-                labels[i], confidence[i] = model.labels[label], p
-    model.train(was_training)
-    return labels, confidence
-
-
-def _write_confusion(path: Path, actual: Sequence[str], predicted: Sequence[str]) -> None:
-    """One row a test document, as DVC's confusion template wants it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["actual", "predicted"])
-    writer.writerows(zip(actual, predicted, strict=True))
-    write_atomically(path, text.getvalue().encode())
 
 
 def _worst_mistakes(
@@ -196,3 +164,52 @@ def _worst_mistakes(
         if p != d.label
     ]
     return sorted(wrong, key=lambda mistake: -mistake["confidence"])[:WORST_MISTAKES]
+
+
+def _about(labels: list[str], cfg: FinetuneClassifyConfig) -> About:
+    return About(
+        title="{} text classifier",
+        summary=f"Labels a text as one of {len(labels)} classes ({', '.join(labels)}).",
+        tag="finetune-classify",
+        command='python -m gptcore classify {} "The bank raised its prime rate to 8.5 pct."',
+        example="""\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".", truncation=True)
+print(classify("The bank raised its prime rate to 8.5 pct."))""",
+        longest=cfg.max_tokens,
+        limitations=[
+            "Every text gets one of the labels, whether or not one fits, and the probabilities are not calibrated.",
+            "Long texts are cut where its tuning cut them (`model_max_length`); `truncation=True` does so in "
+            "`transformers`.",
+        ],
+    )
+
+
+def _view(
+    metrics: dict[str, Any],
+    labels: list[str],
+    pairs: list[tuple[str, str]],
+    mistakes: list[dict[str, Any]],
+    curve: Path,
+) -> View:
+    result = Headline(
+        "classification",
+        metrics["accuracy"],
+        "accuracy",
+        f"macro-F1 {metrics['macro_f1']:.3f}; TF-IDF + linear SVM {metrics['baseline_accuracy']:.1%}",
+        f"Share of the {metrics['test_documents']:,} test documents that get their label.",
+        "percent",
+    )
+    counts = Counter(pairs)
+    matrix = Matrix(
+        "Test documents by actual label (rows) and by prediction",
+        labels,
+        [[counts[actual, predicted] for predicted in labels] for actual in labels],
+    )
+    worst = [
+        ([f"{m['predicted']} for {m['actual']}", f"{m['confidence']:.0%} sure"], "", m["text"][:SHOWN_CHARACTERS])
+        for m in mistakes[:SHOWN_MISTAKES]
+    ]
+    curves = shown(curve, {"val_accuracy": "share of documents"}, "nats/document")
+    return View("Classification", [result], [*curves, matrix, Texts("The mistakes it was surest of", worst)])

@@ -7,34 +7,57 @@ do.  Exact match and chrF (Popović, 2015) are given per task kind; where the mo
 it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gptcore import runtime
-from gptcore.artifact import commit, sha256_file, write_json
-from gptcore.data import Batch
+from gptcore.artifact import write_json
+from gptcore.data import by_length
 from gptcore.errors import DataError
-from gptcore.finetune import format_prompt, instruction_batch, instruction_example
-from gptcore.generate import generate
-from gptcore.gpt2 import load_gpt2, save_gpt2
-from gptcore.losses import IGNORE, next_token_loss
+from gptcore.evaluate import evaluating
+from gptcore.formats.directory import save_model
+from gptcore.inference.generate import generate
+from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.model import GPT
+from gptcore.objectives.response import Example, Response, instruction_batch, instruction_example, response_loss
+from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
 from gptcore.train import TrainConfig
-from pipeline import training
-from pipeline.artifacts import CHECKPOINT, as_plain, checkpoint_facts
-from pipeline.baselines import chrf, nearest_answers
-from pipeline.batching import LengthBatches
-from pipeline.instruction_data import Instruction, read_instructions
-from pipeline.tracking import Tracker
+from pipeline.contract.stage import In, Out
+from pipeline.store.artifact import file_hash
+from pipeline.store.checkpoint import About, Checkpoint
+from pipeline.store.plain import as_plain
+from pipeline.store.view import Headline, Outcome, Show, Table, Texts, View
+from pipeline.tasks.baselines.texts import nearest_answers
+from pipeline.tasks.instructions import Instruction
+from pipeline.tasks.sets import Task, TaskData
+from pipeline.tasks.sets.instruction import TASK
+from pipeline.tracking.tracker import Tracker
+from pipeline.training import run as training
+from pipeline.training.curve import shown, write_curve
 
-Example = tuple[list[int], list[int]]
-"""Input ids and targets."""
+NAME = __name__.rpartition(".")[2]
+ANSWERS_PER_KIND = 2
+ABOUT = About(
+    title="{} tuned to follow instructions",
+    summary="Answers short instructions in the prompt form it was tuned on.",
+    tag="finetune-instruct",
+    command="python -m gptcore chat {}",
+    example="""\
+from transformers import pipeline
+
+answer = pipeline("text-generation", model=".")
+messages = [{"role": "user", "content": "Write the word in capital letters.", "input": "stone"}]
+print(answer(messages)[0]["generated_text"][-1]["content"])""",
+    takes_instructions=True,
+    limitations=[
+        "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."
+    ],
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,72 +85,56 @@ class FinetuneInstructConfig(TrainConfig):
 
 
 def finetune_instruct(
-    foundation: Path, instructions: Path, out: Path, curve: Path, cfg: FinetuneInstructConfig, tracker: Tracker
-) -> dict[str, Any]:
+    foundation: In, instructions: In, out: Out, curve: Out, cfg: FinetuneInstructConfig, tracker: Tracker
+) -> Outcome:
     runtime.configure()
-    foundation_facts = checkpoint_facts(foundation)
-    inputs = {"foundation": foundation_facts.content_hash, "instructions": sha256_file(instructions)}
-    encoder = Tokenizer.load(foundation)
-    model = load_gpt2(foundation)
-    train, val, test = (read_instructions(instructions, split) for split in ("train", "val", "test"))
+    start, task = Checkpoint.open(foundation), TASK(TaskData(raw=Path(), instructions=instructions))
+    inputs = {"foundation": start.content_hash, "instructions": file_hash(instructions)}
+    encoder, model = start.tokenizer, start.load_language_model()
+    train, val, test = (task.examples(split) for split in ("train", "val", "test"))
     context = model.config.context_length
     train_rows, val_rows = _examples(encoder, train, context), _examples(encoder, val, context)
     untuned = answer(model, encoder, test, cfg.max_new_tokens)
-    batches = LengthBatches([len(x) for x, _ in train_rows], cfg.batch_examples, cfg.seed)
-
-    def batches_from(step: int) -> Iterator[Batch]:
-        for indices in batches.starting_at(step * cfg.accumulation_steps):
-            yield instruction_batch([train_rows[i] for i in indices], encoder.eot)
-
     trained = training.run(
-        "finetune_instruct",
+        __name__,
         model,
-        batches_from,
+        Response(train_rows, cfg.batch_examples, encoder.eot, cfg.seed),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
-        loss=response_loss,
         evaluate=lambda: {"val_loss": _mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
     )
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([_query(i) for i in train], [i.output for i in train], [_query(i) for i in test])
-    training.write_curve(curve, trained.curve)
+    write_curve(curve, trained.curve)
+    test_loss = _mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype)
     metrics = {
-        "response_nats_per_token": round(
-            _mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype), 4
-        ),
+        "response_nats_per_token": round(test_loss, 4),
         "val_loss": round(trained.last("val_loss"), 6),
         "train_loss": round(trained.mean_loss(), 6),
         "test_entries": len(test),
-        **_scores(test, {"tuned": tuned, "untuned": untuned, "nearest": nearest}),
+        **_scores(task, test, {"tuned": tuned, "untuned": untuned, "nearest": nearest}),
     }
     card = {
-        "stage": "finetune_instruct",
-        "finetune_instruct": as_plain(cfg),
-        "sources": foundation_facts.config.get("sources", {}),
+        "stage": NAME,
+        "about": as_plain(ABOUT),
+        NAME: as_plain(cfg),
+        "sources": start.sources,
         "metrics": {name: value for name, value in metrics.items() if name != "kinds"},
     }
-    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
-        save_gpt2(model, draft, encoder)
-        write_json(draft / "answers.json", _answers(test, tuned))
-    return metrics
-
-
-def response_loss(model: GPT, batch: Batch) -> Tensor:
-    """Cross-entropy of the responses' tokens; the head never sees the prompts' positions."""
-    x, y = batch
-    counted = y != IGNORE
-    return next_token_loss(model.hidden(x)[counted], model.head.weight, y[counted])
+    answers = _answers(test, tuned)
+    with Checkpoint.create(out, card, inputs) as draft:
+        save_model(model, draft, encoder)
+        write_json(draft / "answers.json", answers)
+    return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])
 
 
 def answer(model: GPT, encoder: Tokenizer, entries: Sequence[Instruction], max_new_tokens: int) -> list[str]:
     """The model's greedy answers, in batches of similar length padded on the left."""
     prompts = [encoder.encode(format_prompt(e.instruction, e.input)) for e in entries]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
-    for start in range(0, len(order), 64):
-        chunk = order[start : start + 64]
+    for chunk in by_length(prompts, 64):
         width = max(len(prompts[i]) for i in chunk)
         ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
         real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
@@ -143,20 +150,16 @@ def _examples(encoder: Tokenizer, entries: Sequence[Instruction], context: int) 
     return [(x[:context], y[:context]) for x, y in rows]
 
 
-@torch.inference_mode()
 def _mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> float:
     """Nats per response token."""
-    was_training = model.training
-    model.eval()
     total, count = 0.0, 0
-    ordered = sorted(rows, key=lambda row: len(row[0]))
-    for start in range(0, len(ordered), 64):
-        batch = instruction_batch(ordered[start : start + 64], pad_id)
-        tokens = int((batch[1] != IGNORE).sum())
-        with runtime.autocast(dtype):
-            total += response_loss(model, batch).item() * tokens
-        count += tokens
-    model.train(was_training)
+    with evaluating(model):
+        for chosen in by_length([x for x, _ in rows], 64):
+            batch = instruction_batch([rows[i] for i in chosen], pad_id)
+            tokens = int((batch[1] != IGNORE).sum())
+            with runtime.autocast(dtype):
+                total += response_loss(model, batch).item() * tokens
+            count += tokens
     if not count:
         raise DataError("instructions: every entry is longer than the foundation's context; shorten the prompts")
     return total / count
@@ -166,18 +169,17 @@ def _query(entry: Instruction) -> str:
     return f"{entry.instruction} {entry.input}"
 
 
-def _scores(test: Sequence[Instruction], answers: dict[str, list[str]]) -> dict[str, Any]:
+def _scores(task: Task, test: Sequence[Instruction], answers: dict[str, list[str]]) -> dict[str, Any]:
     """Exact match and chrF of the three, over all entries and per kind."""
-    references = [e.output for e in test]
-    overall = {name: _score(given, references) for name, given in answers.items()}
+    overall = {name: task.score(given, test) for name, given in answers.items()}
     kinds: dict[str, dict[str, Any]] = {}
     for kind in sorted({e.kind for e in test}):
         of_kind = [i for i, e in enumerate(test) if e.kind == kind]
-        expected = [references[i] for i in of_kind]
         row: dict[str, Any] = {"entries": len(of_kind)}
         for name, given in answers.items():
             prefix = "" if name == "tuned" else f"{name}_"
-            row |= {prefix + key: value for key, value in _score([given[i] for i in of_kind], expected).items()}
+            scored = task.score([given[i] for i in of_kind], [test[i] for i in of_kind])
+            row |= {prefix + measure: value for measure, value in scored.items()}
         kinds[kind] = row
     above = sum(
         row["exact_match"] > max(row["nearest_exact_match"], row["untuned_exact_match"]) for row in kinds.values()
@@ -192,11 +194,6 @@ def _scores(test: Sequence[Instruction], answers: dict[str, list[str]]) -> dict[
     }
 
 
-def _score(given: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
-    hits = sum(g == e for g, e in zip(given, expected, strict=True))
-    return {"exact_match": round(hits / len(expected), 4), "chrf": round(chrf(given, expected), 2)}
-
-
 def _answers(test: Sequence[Instruction], answers: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
@@ -209,3 +206,53 @@ def _answers(test: Sequence[Instruction], answers: Sequence[str]) -> list[dict[s
         }
         for e, a in zip(test, answers, strict=True)
     ]
+
+
+def _view(metrics: dict[str, Any], answers: list[dict[str, Any]], curve: Path) -> View:
+    untuned, nearest = (metrics[name]["exact_match"] for name in ("untuned", "nearest"))
+    result = Headline(
+        "instructions",
+        metrics["exact_match"],
+        "exact",
+        f"untuned {untuned:.1%}, nearest neighbour {nearest:.1%}; best of the three on "
+        f"{metrics['kinds_above_nearest']} of {metrics['kinds_total']} kinds",
+        f"Share of the {metrics['test_entries']:,} test instructions answered to the letter; "
+        f"chrF {metrics['chrf']:.1f}.",
+        "percent",
+    )
+    columns: list[tuple[str, Show]] = [
+        ("kind", "text"),
+        ("entries", "number"),
+        ("exact", "percent"),
+        ("chrF", "number"),
+        ("nearest neighbour", "percent"),
+        ("untuned", "percent"),
+    ]
+    keys = ("entries", "exact_match", "chrf", "nearest_exact_match", "untuned_exact_match")
+    ordered = sorted(metrics["kinds"].items(), key=lambda item: (-item[1]["exact_match"], item[0]))
+    kinds = Table(
+        "Answers that are right to the letter, by kind of task",
+        columns,
+        [[kind, *(scores[key] for key in keys)] for kind, scores in ordered],
+    )
+    some = [
+        ([a["kind"], "right" if a["correct"] else f"wrong: {a['expected']}"], _query_of(a), a["answer"])
+        for a in _some_of_each_kind(answers)
+    ]
+    curves = shown(curve, {"val_loss": "nats/response token"}, "nats/response token")
+    return View("Instructions", [result], [*curves, kinds, Texts("Some answers", some, folded=True)])
+
+
+def _query_of(answer: dict[str, Any]) -> str:
+    return f"{answer['instruction']} {answer['input']}".strip()
+
+
+def _some_of_each_kind(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A few of each kind, a right and a wrong one first where there are both."""
+    chosen = []
+    for kind in sorted({answer["kind"] for answer in answers}):
+        right, wrong = (
+            [a for a in answers if a["kind"] == kind and a["correct"] is wanted] for wanted in (True, False)
+        )
+        chosen += [*right[:1], *wrong[:1], *right[1:], *wrong[1:]][:ANSWERS_PER_KIND]
+    return chosen

@@ -18,16 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
-from gptcore.artifact import MANIFEST, commit, open_verified, read_manifest, sha256_file, write_json
+from gptcore.artifact import MANIFEST, write_json
 from gptcore.errors import DataError
-from gptcore.gpt2 import WEIGHTS_FILE, layout_of, read_config, save_gpt2
-from gptcore.gpt2 import load_gpt2 as read_model
-from gptcore.layouts import GPTCORE, Layout, portable
+from gptcore.formats.directory import Format, format_of, load_model, portable, read_config, save_model
+from gptcore.formats.table import WEIGHTS_FILE, TableFormat
 from gptcore.model import GPT
 from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
-from pipeline.artifacts import CHECKPOINT
-from pipeline.parity import compare
+from pipeline.contract.stage import In, Out
+from pipeline.exporters.parity import Parity, compare
+from pipeline.exporters.transformers_reader import reader_of
+from pipeline.store.artifact import Artifact, file_hash
+from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
+from pipeline.store.plain import as_plain
+from pipeline.store.view import Numbers, Outcome, View
 
+NAME = __name__.rpartition(".")[2]
 PARITY_TEXTS, PARITY_TOKENS = 8, 20
 
 
@@ -41,60 +46,69 @@ class LoadGpt2Config:
             raise ValueError("source: expected a directory, found nothing")
 
 
-def load_gpt2(source: Path, out: Path, cfg: LoadGpt2Config) -> dict[str, Any]:
+def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:
     runtime.configure()
-    inputs = {"source": _verified_content(source)}
-    sources = read_manifest(source).config.get("sources", {}) if (source / MANIFEST).is_file() else {}
+    content, sources = _verified(source)
     if missing := [name for name in VOCABULARY_FILES if not (source / name).is_file()]:
         raise DataError(f"{source}: {', '.join(missing)} missing; fine-tuning needs the model's own vocabulary")
-    model, encoder = read_model(source), Tokenizer.load(source)
+    model, encoder = load_model(source), Tokenizer.load(source)
     if encoder.n_vocab != model.config.vocab_size:
         raise DataError(
             f"{source}: the vocabulary has {encoder.n_vocab} ids, the embedding {model.config.vocab_size} rows"
         )
-    layout = layout_of(read_config(source))
+    layout = format_of(read_config(source))
     with _readable(source, layout, model, encoder) as directory:
-        proof = compare(directory, model, encoder, PARITY_TEXTS, PARITY_TOKENS)
+        proof = compare(reader_of(directory), model, encoder, PARITY_TEXTS, PARITY_TOKENS)
     if problems := proof.problems():
         raise DataError(f"{source}: what was loaded disagrees with `{proof.against}`: {'; '.join(problems)}")
-    with commit(out, kind=CHECKPOINT, config={"stage": "load_gpt2", "sources": sources}, inputs=inputs) as draft:
-        save_gpt2(model, draft, encoder)
+    card = {"stage": NAME, "about": as_plain(LANGUAGE_MODEL), "sources": sources}
+    with Checkpoint.create(out, card, {"source": content}) as draft:
+        save_model(model, draft, encoder)
         write_json(draft / "mapping.json", _mapping(layout, model))
-    return {
+    metrics = {
         "parameters": model.n_params(),
         "n_layer": model.config.n_layer,
         "d_model": model.config.d_model,
         "n_vocab": model.config.vocab_size,
-        "max_logit_difference": proof.bound,
-        "greedy_equal": proof.choices_equal,
-        "token_ids_equal": proof.token_ids_equal,
-        "against": proof.against,
+        **proof.statement(),
     }
+    return Outcome(metrics, _view(model, proof))
 
 
 @contextmanager
-def _readable(source: Path, layout: Layout, model: GPT, encoder: Tokenizer) -> Iterator[Path]:
+def _readable(source: Path, layout: Format, model: GPT, encoder: Tokenizer) -> Iterator[Path]:
     """``source``, or a temporary copy of it in the layout that most other programs read."""
-    if layout is not GPTCORE:
+    if layout.foreign:
         yield source
         return
     with tempfile.TemporaryDirectory() as copy:
-        save_gpt2(model, copy, encoder, portable(model.config))
+        save_model(model, copy, encoder, portable(model.config))
         yield Path(copy)
 
 
-def _mapping(layout: Layout, model: GPT) -> list[dict[str, Any]]:
+def _mapping(layout: Format, model: GPT) -> list[dict[str, Any]]:
     """The table that the source was read with; ``part`` says which of how many equal parts of our rows it is."""
+    if not isinstance(layout, TableFormat):
+        return []
     rows = layout.table or tuple(layout.rows(model))
-    parts = [{"part": row.how} if "/" in row.how else {} for row in rows]
-    names = [{"hugging_face": row.theirs, "ours": row.ours, "transposed": row.how == "T"} for row in rows]
+    parts = [{"part": f"{row.part.number}/{row.part.of}"} if row.part.of > 1 else {} for row in rows]
+    names = [{"hugging_face": row.theirs, "ours": row.ours, "transposed": row.part.transposed} for row in rows]
     return [name | part for name, part in zip(names, parts, strict=True)]
 
 
-def _verified_content(source: Path) -> str:
-    """The content hash of an artifact; for a directory without a manifest, the hash of its weights."""
+def _verified(source: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """Content hash and sources of an artifact; of a directory without a manifest, the hash of its weights."""
     if (source / MANIFEST).is_file():
-        return open_verified(source).content_hash
+        artifact = Artifact.open(source)
+        return artifact.content_hash, artifact.sources
     if not (source / WEIGHTS_FILE).is_file():
         raise DataError(f"{source / WEIGHTS_FILE}: missing; set load_gpt2.source to a model directory in GPT-2 layout")
-    return sha256_file(source / WEIGHTS_FILE)
+    return file_hash(source / WEIGHTS_FILE), {}
+
+
+def _view(model: GPT, proof: Parity) -> View:
+    values: list[tuple[str, Any, str]] = [
+        ("parameters", model.n_params(), "of the foundation that fine-tuning starts from"),
+        ("logit difference", proof.bound, f"largest, against {proof.against} in float32"),
+    ]
+    return View("Foundation", blocks=[Numbers(values)])

@@ -14,56 +14,35 @@ import numpy as np
 import torch
 
 from gptcore import runtime
-from gptcore.artifact import commit, open_verified
-from gptcore.config import GPTConfig
+from gptcore.config import Architecture
 from gptcore.data import Batch, ShuffledBatches, WindowDataset
-from gptcore.errors import DataError
+from gptcore.errors import DataError, ParameterError
 from gptcore.evaluate import stream_loss
-from gptcore.gpt2 import save_gpt2
+from gptcore.formats.directory import save_model
+from gptcore.machine.identity import machine_class
 from gptcore.model import GPT
+from gptcore.objectives import OBJECTIVES, Objective
 from gptcore.tokenizer import Tokenizer
-from gptcore.train import TrainConfig, language_loss
-from pipeline import training
-from pipeline.artifacts import CHECKPOINT, WINDOWS, as_plain, open_stream
-from pipeline.tracking import Tracker
+from gptcore.train import TrainConfig
+from pipeline.contract.stage import In, Out
+from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
+from pipeline.store.plain import as_plain
+from pipeline.store.view import Headline, Outcome, View
+from pipeline.store.vocabulary import Vocabulary
+from pipeline.store.windows import Windows
+from pipeline.tracking.tracker import Tracker
+from pipeline.training import run as training
+from pipeline.training.curve import shown, write_curve
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The model's shape and architecture; vocabulary and context come from the windows."""
-
-    d_model: int
-    """Width of the residual stream; a multiple of n_head."""
-    n_layer: int
-    """Transformer blocks."""
-    n_head: int
-    """Attention heads per block."""
-    dropout: float
-    """Probability of zeroing an activation in training."""
-    bias: bool = True
-    """Whether linear layers and LayerNorms have a bias."""
-    positions: str = "learned"
-    """``learned``, or ``rotary`` for relative positions."""
-    rope_theta: float = 10000.0
-    """Base of the rotary wavelengths; used with ``positions: rotary`` only."""
-    norm: str = "layernorm"
-    """``layernorm`` or ``rmsnorm``."""
-    mlp: str = "gelu"
-    """``gelu`` or ``swiglu``."""
-    tie_weights: bool = True
-    """Whether the head shares the token embedding's matrix."""
-
-    def __post_init__(self) -> None:
-        self.for_data(257, 1)  # raises ValueError for impossible shapes
-
-    def for_data(self, vocab_size: int, context_length: int) -> GPTConfig:
-        return GPTConfig(vocab_size=vocab_size, context_length=context_length, **self.__dict__)
+NAME = __name__.rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(TrainConfig):
     """`gptcore.train.TrainConfig` and what the stage adds."""
 
+    objective: str = "next-token"
+    """What is learned: a member of `gptcore.objectives` that learns from windows of text."""
     batch_windows: int
     """Windows per batch."""
     eval_every: int
@@ -79,41 +58,38 @@ class PretrainConfig(TrainConfig):
             for name in ("batch_windows", "eval_every", "eval_windows", "save_every")
             if (value := getattr(self, name)) < 1
         ]
+        if self.objective not in OBJECTIVES:
+            problems.append(f"objective = {self.objective!r}: expected one of {', '.join(OBJECTIVES.names())}")
         if problems:
             raise ValueError("; ".join(problems))
         super().__post_init__()
 
 
 def pretrain(
-    windows: Path, tokenizer: Path, out: Path, curve: Path, model: ModelConfig, cfg: PretrainConfig, tracker: Tracker
-) -> dict[str, Any]:
+    windows: In, tokenizer: In, out: Out, curve: Out, model: Architecture, cfg: PretrainConfig, tracker: Tracker
+) -> Outcome:
     runtime.configure()
-    facts = open_verified(windows, WINDOWS)
-    vocabulary = open_verified(tokenizer, "tokenizer")
-    encoder = _matching_tokenizer(tokenizer, facts.config["tokenizer"])
-    context, stride = facts.config["context_length"], facts.config["stride"]
-    dataset = WindowDataset(open_stream(windows, "train"), context, stride)
-    held_out = _validation_batches(windows, context, cfg)
+    text, vocabulary = Windows.open(windows), Vocabulary.open(tokenizer)
+    encoder = _matching_tokenizer(vocabulary, text.tokenizer)
+    held_out = _validation_batches(text, cfg)
 
     torch.manual_seed(cfg.seed)
-    gpt = GPT(model.for_data(encoder.n_vocab, context))
-    inputs = {"windows": facts.content_hash, "tokenizer": vocabulary.content_hash}
-    config = {"model": as_plain(model), "pretrain": as_plain(cfg)}
-    batch_tokens = cfg.batch_windows * context * cfg.accumulation_steps
-    batches = ShuffledBatches(dataset, cfg.batch_windows, cfg.seed)
+    gpt = GPT(model.for_data(encoder.n_vocab, text.context_length))
+    inputs = {"windows": text.content_hash, "tokenizer": vocabulary.content_hash}
+    config = {"model": as_plain(model), NAME: as_plain(cfg)}
+    batch_tokens = cfg.batch_windows * text.context_length * cfg.accumulation_steps
     trained = training.run(
-        "pretrain",
+        __name__,
         gpt,
-        lambda step: batches.starting_at(step * cfg.accumulation_steps),
+        _objective(text, cfg),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
-        loss=language_loss,
         evaluate=lambda: {"val_loss": stream_loss(gpt, held_out, cfg.dtype)},
         identity={"config": config, "inputs": inputs},
         tracker=tracker,
         tokens_per_step=batch_tokens,
     )
-    training.write_curve(curve, trained.curve)
+    write_curve(curve, trained.curve)
     metrics = {
         "train_loss": round(trained.mean_loss(), 6),
         "val_loss": round(trained.last("val_loss"), 6),
@@ -121,25 +97,48 @@ def pretrain(
         "tokens_seen": cfg.max_steps * batch_tokens,
         "parameters": gpt.n_params(),
     }
-    card = {"stage": "pretrain", **config, "sources": facts.config["sources"], "metrics": metrics}
-    with commit(out, kind=CHECKPOINT, config=card, inputs=inputs) as draft:
-        save_gpt2(gpt, draft, encoder)
-    return {**metrics, "machine_class": runtime.machine_class()}  # in git, not in the hashed out
+    card = {"stage": NAME, "about": as_plain(LANGUAGE_MODEL), **config, "sources": text.sources, "metrics": metrics}
+    with Checkpoint.create(out, card, inputs) as draft:
+        save_model(gpt, draft, encoder)
+    facts = {**metrics, "machine_class": machine_class()}  # in git, not in the hashed out
+    return Outcome(facts, _view(metrics, curve), [curve])
 
 
-def _matching_tokenizer(directory: Path, fingerprint: str) -> Tokenizer:
-    encoder = Tokenizer.load(directory)
+def _objective(text: Windows, cfg: PretrainConfig) -> Objective:
+    """What is learned from the training windows, in their shuffled order."""
+    kind = OBJECTIVES[cfg.objective]
+    if not hasattr(kind, "from_windows"):
+        raise ParameterError(f"{NAME}.objective = {cfg.objective!r}: does not learn from windows of text")
+    dataset = WindowDataset(text.stream("train"), text.context_length, text.stride)
+    objective: Objective = kind.from_windows(ShuffledBatches(dataset, cfg.batch_windows, cfg.seed))
+    return objective
+
+
+def _matching_tokenizer(vocabulary: Vocabulary, fingerprint: str) -> Tokenizer:
+    encoder = vocabulary.tokenizer
     if encoder.fingerprint != fingerprint:
         raise DataError(
-            f"{directory}: the windows were made with another tokenizer ({fingerprint[:12]}…) than this one "
+            f"{vocabulary.path}: the windows were made with another tokenizer ({fingerprint[:12]}…) than this one "
             f"({encoder.fingerprint[:12]}…); run `dvc repro windows`"
         )
     return encoder
 
 
-def _validation_batches(windows: Path, context: int, cfg: PretrainConfig) -> list[Batch]:
+def _validation_batches(text: Windows, cfg: PretrainConfig) -> list[Batch]:
     """The first windows of the validation split, without overlap; short text gives one shorter window."""
-    stream = open_stream(windows, "val")
-    dataset = WindowDataset(stream, min(context, len(stream) - 1), context)
+    stream = text.stream("val")
+    dataset = WindowDataset(stream, min(text.context_length, len(stream) - 1), text.context_length)
     wanted = np.arange(min(cfg.eval_windows, len(dataset)))
     return [dataset.batch(wanted[i : i + 16]) for i in range(0, len(wanted), 16)]
+
+
+def _view(metrics: dict[str, Any], curve: Path) -> View:
+    size = Headline(
+        "model",
+        metrics["parameters"],
+        "parameters",
+        f"validation loss {metrics['val_loss']:.3f} nats/token",
+        f"Trained from scratch in {metrics['steps']:,} steps on {metrics['tokens_seen']:,} tokens, "
+        "repetitions included.",
+    )
+    return View("Pretraining", [size], shown(curve, {"val_loss": "nats/token"}, "nats/token"))

@@ -6,14 +6,17 @@ small model move from a table of rare words into its layers (docs/defaults.md ha
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from gptcore.artifact import commit, read_manifest
 from gptcore.tokenizer import Tokenizer
-from pipeline.artifacts import as_plain
-from pipeline.corpus import read_documents, vocabulary_file
-from pipeline.splits import SplitConfig, split_documents
+from pipeline.contract.stage import In, Out
+from pipeline.corpus.documents import read_documents
+from pipeline.corpus.splits import SplitConfig, split_documents
+from pipeline.corpus.steps import CleanConfig, clean
+from pipeline.store.plain import as_plain
+from pipeline.store.raw import Raw
+from pipeline.store.view import Numbers, Outcome, View
+from pipeline.store.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,26 @@ class TokenizerConfig:
             raise ValueError(f"vocab_size = {self.vocab_size}: expected 257 … 1,000,000")
 
 
-def tokenizer(raw: Path, out: Path, cfg: TokenizerConfig, split: SplitConfig) -> dict[str, Any]:
-    documents, _ = read_documents(raw)
-    parts, _ = split_documents(documents, split)
-    training_texts = [document.text for document in parts["train"]]
+def tokenizer(raw: In, out: Out, cfg: TokenizerConfig, split: SplitConfig, corpus: CleanConfig) -> Outcome:
+    texts = Raw.open(raw)
+    documents, _ = clean(read_documents(texts)[0], corpus)
+    parts = split_documents(documents, split)
     if cfg.kind == "gpt2":
-        made = Tokenizer.load(vocabulary_file(raw))
+        made = Tokenizer.load(texts.vocabulary_file())
     else:
-        made = Tokenizer.train(training_texts, cfg.vocab_size)
-    inputs = {"raw": read_manifest(raw).content_hash}
-    with commit(
-        out, kind="tokenizer", config={**as_plain(cfg), "fingerprint": made.fingerprint}, inputs=inputs
-    ) as draft:
+        made = Tokenizer.train([document.text for document in parts["train"]], cfg.vocab_size)
+    facts = {**as_plain(cfg), "fingerprint": made.fingerprint}
+    with Vocabulary.create(out, facts, {"raw": texts.content_hash}) as draft:
         made.save(draft)
     held_out = "".join(document.text for document in parts["val"])
-    return {
-        "n_vocab": made.n_vocab,
-        "fingerprint": made.fingerprint,
-        "val_bytes_per_token": round(len(held_out.encode("utf-8")) / len(made.encode(held_out)), 4),
-    }
+    bytes_per_token = round(len(held_out.encode("utf-8")) / len(made.encode(held_out)), 4)
+    metrics = {"n_vocab": made.n_vocab, "fingerprint": made.fingerprint, "val_bytes_per_token": bytes_per_token}
+    return Outcome(metrics, _view(made, bytes_per_token))
+
+
+def _view(made: Tokenizer, bytes_per_token: float) -> View:
+    values = [
+        ("vocabulary", made.n_vocab, "ids, end-of-text included"),
+        ("bytes/token", bytes_per_token, "of the validation text"),
+    ]
+    return View("Data", blocks=[Numbers(values)])

@@ -12,7 +12,7 @@ from benchmarks import stage
 from benchmarks.candidates import command
 from benchmarks.process import ROOT, Bench, WorkerError
 from benchmarks.workloads import WORKLOADS, shrunk
-from pipeline import params
+from pipeline.contract import params
 
 TICKING = """
 import subprocess, sys, time
@@ -93,6 +93,14 @@ def test_missing_data_is_an_instruction(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(stage, "ROOT", tmp_path)
     with pytest.raises(WorkerError, match=r"data/windows: missing; run `make repro` first"):
         stage.measure(Bench(1, tmp_path), stage.Pace(), quick=True)
+
+
+def test_the_tracking_database_is_made_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in stage.OTHER_TRACKING:
+        monkeypatch.setenv(name, "off")
+        monkeypatch.setenv(f"{name}_URI", "http://elsewhere.invalid")
+    stage._make_tracking_store(stage._environment(Bench(1, tmp_path), tmp_path), tmp_path)
+    assert (tmp_path / "mlflow.db").is_file()
 
 
 @pytest.mark.parametrize("setting", ["import-torch", "generate"])

@@ -12,10 +12,11 @@ import torch
 from gptcore import checkpoint
 from gptcore.artifact import open_verified
 from gptcore.errors import DataError
-from gptcore.finetune import Classifier, classification_loss
+from gptcore.machine.identity import state_hash
+from gptcore.model import Classifier
+from gptcore.objectives.classification import classification_loss
+from gptcore.objectives.next_token import language_loss
 from gptcore.optim import OptimConfig, Optimizers, build_optimizers
-from gptcore.runtime import state_hash
-from gptcore.train import language_loss
 
 
 def trained(make_gpt, optimizer: str = "adamw", **changes) -> tuple[torch.nn.Module, Optimizers]:
@@ -250,7 +251,7 @@ import torch
 from gptcore import checkpoint
 from gptcore.config import GPTConfig
 from gptcore.errors import DiskError
-from gptcore.gpt2 import save_gpt2
+from gptcore.formats.directory import save_model
 from gptcore.model import GPT
 from gptcore.optim import OptimConfig, build_optimizers
 
@@ -258,7 +259,7 @@ model = GPT(GPTConfig(vocab_size=100, context_length=8, d_model=16, n_layer=1, n
 optimizers = build_optimizers(model, OptimConfig())
 checkpoint.save("states", model, optimizers, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-for save in (lambda: checkpoint.save("states", model, optimizers, 2), lambda: save_gpt2(model, "exported")):
+for save in (lambda: checkpoint.save("states", model, optimizers, 2), lambda: save_model(model, "exported")):
     try:
         save()
     except DiskError as error:

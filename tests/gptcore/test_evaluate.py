@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptcore.data import pad
 from gptcore.evaluate import accuracy, bits_per_byte, document_nats, macro_f1, perplexity, stream_loss
-from gptcore.finetune import pad
-from gptcore.losses import IGNORE
+from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.model import GPT
 
 EOT = 60

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptcore.attention import KVCache
 from gptcore.config import GPTConfig
-from gptcore.gpt2 import load_gpt2
-from gptcore.layouts import GPT2
-from gptcore.losses import IGNORE
+from gptcore.formats.directory import load_model
+from gptcore.formats.families.gpt2 import FORMAT as GPT2
+from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.model import GPT
-from gptcore.train import language_loss
+from gptcore.model.attention import KVCache
+from gptcore.objectives.next_token import language_loss
 
 pytestmark = pytest.mark.slow
 
@@ -28,14 +28,14 @@ BAND = 1e-4
 
 @pytest.fixture(scope="module", params=SIZES)
 def pair(request: pytest.FixtureRequest, make_oracle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
-    """An oracle of a published width with random weights, and what ``load_gpt2`` makes of its directory."""
+    """An oracle of a published width with random weights, and what ``load_model`` makes of its directory."""
     shape = GPTConfig.preset(request.param, n_layer=2)
     oracle = make_oracle(
         n_embd=shape.d_model, n_layer=2, n_head=shape.n_head, n_positions=1024, vocab_size=50257, eos_token_id=50256
     )
     directory = tmp_path_factory.mktemp("oracle")
     oracle.save_pretrained(directory)
-    model = load_gpt2(directory)
+    model = load_model(directory)
     for path in directory.iterdir():
         path.unlink()  # the largest takes 0.6 GB
     assert (model.config.d_model, model.config.n_head) == (shape.d_model, shape.n_head)
@@ -107,7 +107,7 @@ def test_loss_and_every_gradient(pair: tuple[Any, GPT], rows: int, ignored: int)
     rows_of_table = list(GPT2.rows(model))
     assert {row.theirs for row in rows_of_table} == set(theirs)
     for row in rows_of_table:
-        found, exact = row.view(ours[row.ours].grad), theirs[row.theirs].grad
+        found, exact = row.part.view(ours[row.ours].grad), theirs[row.theirs].grad
         largest = exact.abs().max().item()
         assert largest > 1e-3, row.theirs
         assert (found - exact).abs().max() <= BAND * min(1.0, largest), row.theirs

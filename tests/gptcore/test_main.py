@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gptcore import __main__ as command_line
-from gptcore.finetune import Classifier, format_prompt
-from gptcore.generate import generate
-from gptcore.gpt2 import save_gpt2
-from gptcore.inference import DTYPES, for_inference
-from gptcore.model import GPT
+from gptcore.formats.directory import save_model
+from gptcore.inference.generate import generate
+from gptcore.inference.weights import DTYPES, for_inference
+from gptcore.model import GPT, Classifier
+from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
 
 
@@ -24,7 +24,7 @@ def model(make_gpt, tokenizer: Tokenizer) -> GPT:
 @pytest.fixture(scope="module")
 def directory(model: GPT, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model")
-    save_gpt2(model, directory, tokenizer)
+    save_model(model, directory, tokenizer)
     return directory
 
 
@@ -33,7 +33,7 @@ def classifier(make_gpt, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPath
     model = Classifier(make_gpt(vocab_size=tokenizer.n_vocab), ["earn", "acq", "ship"], tokenizer.eot).eval()
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
     directory = tmp_path_factory.mktemp("classifier")
-    save_gpt2(model, directory, tokenizer)
+    save_model(model, directory, tokenizer)
     return model, directory
 
 
@@ -101,7 +101,8 @@ def test_generating_imports_nothing_heavy_beside_pytorch(run_python, directory: 
     script = (
         "import sys; from gptcore.__main__ import main\n"
         f"code = main(['generate', {str(directory)!r}, 'x', '--max-new-tokens', '2'])\n"
-        "heavy = ('torch._dynamo', 'torch._inductor', 'transformers', 'gptcore.info', 'gptcore.estimate')\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'transformers', 'gptcore.machine.report')\n"
+        "heavy += ('gptcore.formats.families.llama',)\n"
         "print([name for name in heavy if name in sys.modules], code)\n"
     )
     assert run_python("-c", script, cwd=tmp_path).stdout.splitlines()[-1] == "[] 0"
@@ -232,7 +233,7 @@ BAD = [
     (["info", "--preset", "gpt5"], 64, "--preset: invalid choice: 'gpt5'"),
     (["info", "--d-model", "100", "--n-head", "3"], 64, "d_model = 100: expected a multiple of n_head = 3"),
     (["info", "--preset", "tiny", "--batch-size", "0"], 64, "batch_size = 0: expected at least 1"),
-    (["info", "{bert}"], 65, "expected model_type 'gpt2', 'llama', 'gptcore', found 'bert'"),
+    (["info", "{bert}"], 65, "expected model_type 'gpt2', 'gptcore', 'llama', found 'bert'"),
 ]
 
 
@@ -242,7 +243,7 @@ def test_a_mistake_is_one_message_and_its_code(
 ):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    save_gpt2(model, tmp_path / "bare")
+    save_model(model, tmp_path / "bare")
     places = {
         "{model}": directory,
         "{classifier}": classifier[1],

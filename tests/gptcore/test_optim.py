@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from gptcore.finetune import Classifier
-from gptcore.model import GPT
+from gptcore.model import GPT, Classifier
+from gptcore.objectives.next_token import language_loss
 from gptcore.optim import OptimConfig, Optimizers, build_optimizers, lr_scale
-from gptcore.train import TrainConfig, language_loss, train
+from gptcore.train import TrainConfig, train
 
 
 def groups(model: nn.Module, config: OptimConfig) -> dict[str, tuple[str, float, float]]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gptcore import runtime
+from gptcore.machine.identity import machine_class, state_hash
 
 
 @pytest.mark.parametrize(("value", "expected"), [("3", 3), ("", None), ("0", None), ("-2", None), ("many", None)])
@@ -23,34 +24,37 @@ def test_configure_sets_the_threads(monkeypatch):
 
 def test_the_hash_of_the_weights_sees_every_bit_and_name(make_gpt):
     model, other = make_gpt(), make_gpt()
-    assert runtime.state_hash(model) == runtime.state_hash(other)
+    assert state_hash(model) == state_hash(other)
     with torch.no_grad():
         bits = other.blocks[1].mlp.fc.bias.view(torch.int32)
         bits[3] ^= 1
-    assert runtime.state_hash(model) != runtime.state_hash(other)
+    assert state_hash(model) != state_hash(other)
     renamed = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)})
     same = torch.nn.ModuleDict({"b": renamed["a"]})
-    assert runtime.state_hash(renamed) != runtime.state_hash(same)
+    assert state_hash(renamed) != state_hash(same)
 
 
 def test_the_machine_class_is_the_same_in_every_process_and_draws_no_random_numbers(tmp_path, run_python):
     torch.manual_seed(4)
     expected = torch.rand(2)
     torch.manual_seed(4)
-    runtime.machine_class.cache_clear()
-    here = runtime.machine_class()
+    machine_class.cache_clear()
+    here = machine_class()
     assert torch.equal(torch.rand(2), expected)
     assert len(here) == 16
-    script = "from gptcore import runtime; runtime.configure(); print(runtime.machine_class())"
+    script = (
+        "from gptcore import runtime; from gptcore.machine.identity import machine_class;"
+        "runtime.configure(); print(machine_class())"
+    )
     assert run_python("-c", script, cwd=tmp_path, PYTHONHASHSEED="5").stdout.strip() == here
 
 
 def test_the_machine_class_depends_on_the_arithmetic(monkeypatch):
-    here = runtime.machine_class()
-    runtime.machine_class.cache_clear()
+    here = machine_class()
+    machine_class.cache_clear()
     monkeypatch.setattr(torch, "__version__", "2.0.0")
-    assert runtime.machine_class() != here
-    runtime.machine_class.cache_clear()
+    assert machine_class() != here
+    machine_class.cache_clear()
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -70,9 +74,9 @@ def test_the_number_of_threads_is_part_of_the_machine_class(monkeypatch):
     found = set()
     for threads in ("1", "3"):
         monkeypatch.setenv("GPTCORE_THREADS", threads)
-        runtime.machine_class.cache_clear()
-        found.add(runtime.machine_class())
-    runtime.machine_class.cache_clear()
+        machine_class.cache_clear()
+        found.add(machine_class())
+    machine_class.cache_clear()
     assert len(found) == 2
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from gptcore.attention import KVCache
-from gptcore.generate import generate
-from gptcore.gpt2 import load_gpt2
+from gptcore.formats.directory import load_model
+from gptcore.inference.generate import generate
 from gptcore.model import GPT
-from gptcore.train import language_loss
+from gptcore.model.attention import KVCache
+from gptcore.objectives.next_token import language_loss
 from tests.gptcore.oracles import assert_near, make_llama, random_ids
 
 GPT2: dict[str, dict[str, Any]] = {
@@ -46,12 +46,12 @@ CASES = [("gpt2", name) for name in GPT2] + [("llama", name) for name in LLAMA]
 
 @pytest.fixture(scope="module", params=[*CASES, pytest.param(("gpt2", "full width"), marks=pytest.mark.slow)], ids=str)
 def pair(request: pytest.FixtureRequest, make_oracle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
-    """An oracle with random weights, and what ``load_gpt2`` makes of its directory."""
+    """An oracle with random weights, and what ``load_model`` makes of its directory."""
     kind, name = request.param
     oracle = make_llama(**LLAMA[name]) if kind == "llama" else make_oracle(**{**GPT2, "full width": FULL_WIDTH}[name])
     directory = tmp_path_factory.mktemp("oracle")
     oracle.save_pretrained(directory)
-    return oracle, load_gpt2(directory)
+    return oracle, load_model(directory)
 
 
 def test_logits_are_those_of_transformers(pair):
@@ -77,7 +77,7 @@ def test_gradients_are_those_of_transformers(pair, tmp_path: Path):
     for parameter in oracle.parameters():
         parameter.data = parameter.grad
     oracle.save_pretrained(tmp_path / "gradients")
-    theirs = dict(load_gpt2(tmp_path / "gradients").named_parameters())
+    theirs = dict(load_model(tmp_path / "gradients").named_parameters())
     largest = max(gradient.abs().max().item() for gradient in theirs.values())
     assert largest > 1e-2
     for name, parameter in model.named_parameters():

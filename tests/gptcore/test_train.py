@@ -18,11 +18,12 @@ from gptcore.config import GPTConfig
 from gptcore.data import Batch, ShuffledBatches, WindowDataset
 from gptcore.errors import NonFiniteLossError
 from gptcore.evaluate import document_nats, stream_loss
-from gptcore.generate import generate
+from gptcore.inference.generate import generate
+from gptcore.machine.identity import machine_class, state_hash
 from gptcore.model import GPT
+from gptcore.objectives.next_token import language_loss
 from gptcore.optim import build_optimizers
-from gptcore.runtime import machine_class, state_hash
-from gptcore.train import Step, TrainConfig, language_loss, train
+from gptcore.train import Step, TrainConfig, train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tiny_loss.json"
 TOKENS = np.array([17 * i + i % 3 for i in range(4000)], dtype=np.int64) % 61
@@ -102,14 +103,14 @@ def test_the_same_seed_gives_the_same_bits_in_every_setting(dtype: str, optimize
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_the_same_seed_gives_the_same_bits_where_loss_and_attention_come_in_pieces(monkeypatch, optimizer: str):
     """Several groups and chunks of logits, several blocks of attention, with its weights computed again."""
-    monkeypatch.setattr("gptcore.losses.GROUP_LOGITS", 20 * 64)
-    monkeypatch.setattr("gptcore.losses.CHUNK_LOGITS", 7 * 64)
-    monkeypatch.setattr("gptcore.blockwise.BLOCK", 5)
+    monkeypatch.setattr("gptcore.kernels.cross_entropy.GROUP_LOGITS", 20 * 64)
+    monkeypatch.setattr("gptcore.kernels.cross_entropy.CHUNK_LOGITS", 7 * 64)
+    monkeypatch.setattr("gptcore.kernels.causal_attention.BLOCK", 5)
     whole, pieces = [], []
     for _ in range(2):
-        monkeypatch.setattr("gptcore.blockwise.KEPT", 0)
+        monkeypatch.setattr("gptcore.kernels.causal_attention.KEPT", 0)
         pieces.append(golden_run(optimizer))
-        monkeypatch.setattr("gptcore.blockwise.KEPT", 10**9)
+        monkeypatch.setattr("gptcore.kernels.causal_attention.KEPT", 10**9)
         whole.append(golden_run(optimizer))
     assert pieces[0] == pieces[1] == whole[0] == whole[1]
     golden = json.loads(GOLDEN.read_text())[optimizer]

@@ -83,14 +83,16 @@ class ToyRepo:
             command, cwd=self.root, env=environment, text=True, capture_output=True, timeout=240, **options
         )
 
-    def start(self, command: list[str], **environment: str) -> subprocess.Popen[str]:
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
+        environment = self.environment | options.pop("environment", {})
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=self.environment | environment,
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            **options,
         )
 
     def times(self) -> dict[str, dict[str, float]]:
@@ -131,7 +133,8 @@ def toy_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = {name: _stage(name, deps) for name, deps in GRAPH.items()}
     YAML().dump({"stages": stages}, root / "dvc.yaml")
     YAML().dump({name: {"value": 0} for name in GRAPH}, root / "params.yaml")
-    (root / ".gitignore").write_text("/log.txt\n/.prefect/\n/home/\n/data/.scratch/\n/mlflow.db\n/mlartifacts/\n")
+    ignored = ["log.txt", ".prefect/", "home/", "data/.scratch/", "data/report/", "mlflow.db", "mlartifacts/"]
+    (root / ".gitignore").write_text("".join(f"/{name}\n" for name in ignored))
     shutil.copy(PROJECT / "prefect.toml", root)
     toy = ToyRepo(root, _environment(root))
     for command in (["git", "init", "--quiet"], [DVC, "init", "--quiet"], ["git", "add", "."]):

@@ -6,67 +6,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from gptcore.artifact import sha256_file
-from pipeline import params
+from pipeline.contract.stage import STAGES
+from tests.clone import Clone
 from tests.hub_server import HubServer, save_tiny_gpt2
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-class Clone:
-    """A fresh copy of the project's files under git, with nothing run in it yet."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        names = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        for name in names:
-            if (ROOT / name).is_file() and not name.startswith("data/metrics/") and name != "dvc.lock":
-                target = root / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, target)
-        self.git("init", "-q")
-        self.git("add", "-A")
-        self.git("commit", "-qm", "clone")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "PYTHONPATH": ""}
-
-    def git(self, *arguments: str) -> None:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True)
-
-    def run(self, *command: str, code: int = 0) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, stdin=None
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def repro(self, *arguments: str, code: int = 0) -> str:
-        return self.run("python", "-m", "pipeline", "repro", *arguments, code=code)
-
-    def outs(self) -> dict[str, str]:
-        parts = ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "windows")
-        files = [p for part in parts for p in sorted((self.root / "data" / part).rglob("*"))]
-        files = [p for p in files if p.is_file() and p.name != ".gitignore"]
-        return {p.relative_to(self.root).as_posix(): sha256_file(p) for p in files}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +31,7 @@ def test_it_ends_with_the_numbers_and_where_to_look(clone: Clone) -> None:
         assert words in printed
     assert "Traceback" not in printed
     assert {p.stem for p in (clone.root / "data/metrics").glob("*.json")} == {
-        *(set(params.STAGES) - {"export"}),
+        *(set(STAGES.names()) - {"export"}),
         *(f"export-{name}" for name in ("pretrain", "finetune_classify", "finetune_instruct")),
     }
 
@@ -192,13 +141,14 @@ def test_a_published_model_is_fetched_and_loaded(clone: Clone, tmp_path: Path) -
         cache = tmp_path / "cache"
         shutil.copytree(os.environ["GPTCORE_CACHE"], cache)
         environment["GPTCORE_CACHE"] = str(cache)
+        metrics_file = tmp_path / "metrics" / "load_gpt2.json"  # its view goes beside it: ../views
         try:
             for command in (
                 ["download", "--own", "data/own", "--out", str(tmp_path / "raw")],
                 ["load_gpt2", "--source", str(tmp_path / "raw" / "foundation"), "--out", str(tmp_path / "loaded")],
             ):
                 done = subprocess.run(
-                    ["python", "-m", "pipeline", *command, "--metrics", str(tmp_path / "metrics.json")],
+                    ["python", "-m", "pipeline", *command, "--metrics", str(metrics_file)],
                     cwd=clone.root,
                     env={**clone.environment, **environment},
                     capture_output=True,
@@ -208,7 +158,7 @@ def test_a_published_model_is_fetched_and_loaded(clone: Clone, tmp_path: Path) -
                 assert done.returncode == 0, done.stderr
         finally:
             path.write_text(before, encoding="utf-8")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads(metrics_file.read_text())
     assert metrics["greedy_equal"]
     assert metrics["token_ids_equal"]
     assert (tmp_path / "loaded" / "vocab.json").is_file()

@@ -6,39 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from pipeline.locks import mend_dvc_lock
+from pipeline import locks
 
 HOLD = """
 import sys, time
 from pathlib import Path
-
-import pytest
-
-from pipeline.locks import mend_dvc_lock
-from pipeline.locks import exclusive
-with exclusive(Path(sys.argv[1]), "the other one"):
+from pipeline import locks
+with locks.held(Path(sys.argv[1]), what="the other one"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
-
-
-def test_a_half_written_table_of_dvc_goes_and_a_whole_one_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    mend_dvc_lock()  # nothing there, nothing said
-    table = tmp_path / ".dvc" / "tmp" / "rwlock"
-    table.parent.mkdir(parents=True)
-    table.write_text('{"a": {"write": {"pid": 1}}}')
-    mend_dvc_lock()
-    assert table.exists()
-    assert capsys.readouterr().err == ""
-    table.write_text("")
-    mend_dvc_lock()
-    assert not table.exists()
-    assert "half-written" in capsys.readouterr().err
 
 
 def start(path: Path, seconds: float) -> "subprocess.Popen[str]":
@@ -59,3 +36,29 @@ def test_the_second_waits_until_the_first_is_killed(tmp_path: Path) -> None:
             assert second.poll() is None
             first.send_signal(signal.SIGKILL)
             assert second.wait(20) == 0
+
+
+def test_without_waiting_the_second_gets_nothing_and_spoils_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with start(path, 60) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "held\n"
+        with locks.held(path, wait=False) as mine:
+            assert mine is None
+        assert locks.holder(path) == str(first.pid)
+        first.kill()
+    with locks.held(path, wait=False) as mine:
+        assert mine is not None
+
+
+def test_a_child_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locks.held(path) as lock:
+        assert lock is not None
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    with locks.held(path, wait=False) as mine:
+        assert mine is None
+    child.kill()
+    child.wait()
+    with locks.held(path, wait=False) as mine:
+        assert mine is not None

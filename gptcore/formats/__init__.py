@@ -1,0 +1,1 @@
+"""How models lie on disk: directories with weights and a vocabulary."""

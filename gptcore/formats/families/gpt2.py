@@ -1,0 +1,91 @@
+"""GPT-2's model directories, as `transformers` reads and writes them (Radford et al., 2019)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gptcore.config import GPTConfig
+from gptcore.formats.table import TRANSPOSED, WHOLE, Row, TableFormat, missing, other_values
+
+# Hugging Face name                      our name                          part
+_TABLE = [
+    ("transformer.wte.weight",           "token_embedding.weight",         WHOLE),
+    ("transformer.wpe.weight",           "position_embedding.weight",      WHOLE),
+    ("transformer.h.{}.ln_1.weight",     "blocks.{}.ln_1.weight",          WHOLE),
+    ("transformer.h.{}.ln_1.bias",       "blocks.{}.ln_1.bias",            WHOLE),
+    ("transformer.h.{}.attn.c_attn.weight", "blocks.{}.attn.qkv.weight",   TRANSPOSED),
+    ("transformer.h.{}.attn.c_attn.bias",   "blocks.{}.attn.qkv.bias",     WHOLE),
+    ("transformer.h.{}.attn.c_proj.weight", "blocks.{}.attn.proj.weight",  TRANSPOSED),
+    ("transformer.h.{}.attn.c_proj.bias",   "blocks.{}.attn.proj.bias",    WHOLE),
+    ("transformer.h.{}.ln_2.weight",     "blocks.{}.ln_2.weight",          WHOLE),
+    ("transformer.h.{}.ln_2.bias",       "blocks.{}.ln_2.bias",            WHOLE),
+    ("transformer.h.{}.mlp.c_fc.weight", "blocks.{}.mlp.fc.weight",        TRANSPOSED),
+    ("transformer.h.{}.mlp.c_fc.bias",   "blocks.{}.mlp.fc.bias",          WHOLE),
+    ("transformer.h.{}.mlp.c_proj.weight", "blocks.{}.mlp.proj.weight",    TRANSPOSED),
+    ("transformer.h.{}.mlp.c_proj.bias",   "blocks.{}.mlp.proj.bias",      WHOLE),
+    ("transformer.ln_f.weight",          "ln_f.weight",                    WHOLE),
+    ("transformer.ln_f.bias",            "ln_f.bias",                      WHOLE),
+    ("lm_head.weight",                   "head.weight",                    WHOLE),
+    ("score.weight",                     "score.weight",                   WHOLE),
+]  # fmt: skip
+
+# Hugging Face config key → ours
+_FIELDS = {
+    "vocab_size": "vocab_size",
+    "n_positions": "context_length",
+    "n_embd": "d_model",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "layer_norm_epsilon": "layer_norm_eps",
+}
+# keys that change the forward pass, with the only value this model computes
+_REQUIRED = {
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
+
+
+def _read(stored: Mapping[str, Any]) -> GPTConfig:
+    problems = missing(stored, _FIELDS, "layer_norm_epsilon")
+    problems += other_values(stored, _REQUIRED)
+    if stored.get("n_inner") not in (None, 4 * (stored.get("n_embd") or 0)):
+        problems.append(f"n_inner = {stored['n_inner']}: this model computes 4 * n_embd only")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return GPTConfig(
+        **{ours: stored[key] for key, ours in _FIELDS.items() if key in stored},
+        dropout=stored.get("resid_pdrop", 0.1),
+        tie_weights=stored.get("tie_word_embeddings", True),
+    )
+
+
+def _write(config: GPTConfig) -> dict[str, Any]:
+    return {
+        **{key: getattr(config, ours) for key, ours in _FIELDS.items()},
+        "activation_function": "gelu_new",
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_weights,
+    }
+
+
+def _expresses(config: GPTConfig) -> bool:
+    return (config.positions, config.norm, config.mlp) == ("learned", "layernorm", "gelu")
+
+
+FORMAT = TableFormat(
+    "gpt2",
+    "GPT-2",
+    "GPT-2 (pre-norm, GELU in tanh form, learned positions)",
+    ("GPT2LMHeadModel", "GPT2ForSequenceClassification"),
+    tuple(Row(*row) for row in _TABLE),
+    "lm_head.weight",
+    _expresses,
+    _read,
+    _write,
+    zero_biases=True,
+    buffers=(".attn.bias", ".attn.masked_bias"),  # attention masks of older versions of `transformers`
+    prefix=("transformer.", ("wte.", "wpe.", "h.", "ln_f.")),  # OpenAI's upload leaves it out
+)

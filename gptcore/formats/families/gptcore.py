@@ -1,0 +1,45 @@
+"""Our own model directories: every configuration, under our own names, for this library alone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from gptcore.config import GPTConfig
+from gptcore.formats.table import TableFormat, missing
+
+_ENVELOPE = {"model_type", "architectures", "dtype", "id2label", "label2id"} | {
+    f"{kind}_token_id" for kind in ("bos", "eos", "pad")
+}
+
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def _read(stored: Mapping[str, Any]) -> GPTConfig:
+    """Unknown keys are refused: they are options of a later version, and would change what is computed."""
+    known = {field.name: type(field.default) for field in fields(GPTConfig)}
+    sizes = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
+    problems = missing(stored, dict.fromkeys(sizes))
+    problems += [f"{key}: unknown to this version of gptcore" for key in sorted(set(stored) - set(known) - _ENVELOPE)]
+    values = {name: stored[name] for name in known if name in stored}
+    problems += [
+        f"{name} = {value!r}: expected {_IN_WORDS[known[name]]}"
+        for name, value in values.items()
+        if type(value) not in ((float, int) if known[name] is float else (known[name],))
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return GPTConfig(**values)
+
+
+FORMAT = TableFormat(
+    "gptcore",
+    "GPT",
+    "a GPT between GPT-2 and Llama, pre-norm, with the parts below",
+    ("GPT", "Classifier"),
+    (),
+    "head.weight",
+    lambda config: True,
+    _read,
+    asdict,
+    foreign=False,
+)

@@ -1,0 +1,1 @@
+"""This computer: what it computes, what it offers, and what a model will take on it."""

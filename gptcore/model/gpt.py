@@ -1,0 +1,103 @@
+"""GPT-2: embeddings, pre-norm transformer blocks, a head that shares the embedding's matrix.
+
+Exact to the published model: GELU in its tanh form, LayerNorm before each branch and once at the end,
+absolute position embeddings, initialisation with 0.02 and residual projections scaled by 1/√(2·n_layer)
+(Radford et al., 2019).  On request, each by itself: rotary positions, RMSNorm, SwiGLU, a head of its own;
+all together compute what Llama computes.
+
+Axes: B batch, T tokens, C channels (d_model), V vocabulary (see `attention.py`).
+
+``forward`` gives logits for every token, which for a large vocabulary is by far the largest tensor of a
+training step.  Training therefore calls ``hidden`` and hands the head's matrix to `kernels/cross_entropy.py`, which
+holds the logits of a group of tokens at a time, once.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptcore.config import GPTConfig
+from gptcore.model.attention import KVCache
+from gptcore.model.block import Block
+from gptcore.model.norm import norm
+from gptcore.model.positions import rotation
+
+
+class GPT(nn.Module):
+    """``GPT(config)(ids)``: token ids (B, T) → logits (B, T, V)."""
+
+    labels: Sequence[str] = ()
+    """Of a classifier; a language model has none."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        learned = config.positions == "learned"
+        self.position_embedding = nn.Embedding(config.context_length, config.d_model) if learned else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = norm(config)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.head.weight = self.token_embedding.weight
+        self.apply(_init_weights)
+        for name, parameter in self.named_parameters():
+            if name.endswith("proj.weight"):  # the branches' last layers add up over 2·n_layer branches
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    def hidden(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) → the last norm's output (B, T, C).
+
+        ``padding`` (B, S), True at real tokens, for batches padded on the left; positions then count real
+        tokens only, as `transformers` does.  Padding on the right needs none: causal attention never looks
+        there.  With ``cache``, ``ids`` continue what the cache holds.
+        """
+        config, T, start = self.config, ids.shape[1], cache.length if cache is not None else 0
+        if start + T > config.context_length:
+            raise ValueError(f"{start + T} tokens exceed the context of {config.context_length}")
+        if padding is None:
+            positions, mask = torch.arange(start, start + T, device=ids.device), None  # (T)
+        else:
+            positions, mask = _padded(padding, T)  # (B, T), (B, 1, T, S)
+        x, turns = self.token_embedding(ids), None  # (B, T, C)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        else:
+            turns = rotation(positions, config.head_dim, config.rope_theta, config.context_length)  # (2, …, 1, T, D)
+        x = F.dropout(x, config.dropout, self.training)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, mask, cache, layer, turns)
+        if cache is not None:
+            cache.length += T
+        return self.ln_f(x)
+
+    def forward(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        return self.head(self.hidden(ids, padding=padding, cache=cache))  # (B, T, V)
+
+    @property
+    def body(self) -> "GPT":
+        """The language model that every kind of model has inside; of a language model, itself."""
+        return self
+
+    def n_params(self) -> int:
+        """Number of parameters, a shared matrix counted once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def _padded(padding: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) and attention mask (B, 1, T, S) of the T newest tokens of a left-padded batch."""
+    S = padding.shape[1]
+    positions = (padding.long().cumsum(1) - 1).clamp(min=0)[:, -T:]
+    causal = torch.ones(T, S, dtype=torch.bool, device=padding.device).tril(S - T)
+    itself = torch.eye(S, dtype=torch.bool, device=padding.device)[-T:]  # a padded query must see something
+    return positions, ((causal & padding[:, None, :].bool()) | itself)[:, None]
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,28 @@
+"""What a model is trained to do: an objective gives batches and their loss.
+
+Each is a member of this seam: a module here, or an entry point ``gptcore.objectives`` of somebody else's, with
+``OBJECTIVE``.  One that learns from windows of text has a class method ``from_windows`` besides; ``pretrain.objective``
+names it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from gptcore.seams import Seam
+
+OBJECTIVES = Seam("gptcore.objectives", "OBJECTIVE")
+
+Facts = dict[str, float]
+"""What a loss has to say of a batch beside its value; averaged over the batches of a step."""
+
+
+class Objective(Protocol):
+    """Batches and their loss."""
+
+    def batches(self, start: int) -> Iterator[Any]:
+        """The batches from number ``start`` on, endlessly: each a function of its number alone."""
+
+    def loss(self, model: Any, batch: Any) -> tuple[Tensor, Facts]:
+        """Scalar loss in nats, and facts."""

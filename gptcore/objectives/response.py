@@ -1,0 +1,60 @@
+"""Instruction tuning: next-token prediction, where only the tokens of the response, its end included, carry loss."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gptcore.data import Batch, LengthBatches, pad
+from gptcore.kernels.cross_entropy import IGNORE, next_token_loss
+from gptcore.model import GPT
+from gptcore.objectives import Facts
+from gptcore.prompt import format_prompt, format_response
+from gptcore.tokenizer import Tokenizer
+
+Example = tuple[list[int], list[int]]
+"""Input ids and targets."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """The objective over encoded ``rows``, in batches of similar length."""
+
+    rows: Sequence[Example]
+    batch_rows: int
+    pad_id: int
+    seed: int
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        order = LengthBatches([len(x) for x, _ in self.rows], self.batch_rows, self.seed)
+        for indices in order.starting_at(start):
+            yield instruction_batch([self.rows[i] for i in indices], self.pad_id)
+
+    def loss(self, model: GPT, batch: Batch) -> tuple[Tensor, Facts]:
+        return response_loss(model, batch), {}
+
+
+def response_loss(model: GPT, batch: Batch) -> Tensor:
+    """Cross-entropy in nats per response token of x, y (B, T); the head never sees the prompts' positions."""
+    x, y = batch
+    counted = y != IGNORE
+    return next_token_loss(model.hidden(x)[counted], model.head.weight, y[counted])
+
+
+def instruction_example(tokenizer: Tokenizer, instruction: str, input_text: str, output: str) -> Example:
+    """Input ids and targets of one example; targets of the prompt are ``IGNORE``.
+
+    The response is encoded by itself, exactly as generation will produce it, and ends with end-of-text.
+    """
+    prompt = tokenizer.encode(format_prompt(instruction, input_text))
+    response = [*tokenizer.encode(format_response(output)), tokenizer.eot]
+    ids = prompt + response
+    return ids[:-1], [IGNORE] * (len(prompt) - 1) + response
+
+
+def instruction_batch(examples: Sequence[Example], pad_id: int) -> Batch:
+    """Examples as x, y (B, T), padded on the right; padding carries no loss."""
+    return pad([x for x, _ in examples], pad_id), pad([y for _, y in examples], IGNORE)
+
+
+OBJECTIVE = Response

@@ -1,0 +1,77 @@
+"""How an artifact came to be: everything that must not be inside it.
+
+An artifact's manifest holds only what determines its bytes.  When, where, how fast, by which commit and on
+which machine it was made goes to ``data/.provenance/<stage>.json``, which git and DVC ignore, and to
+MLflow's tags.
+
+The *fingerprint* of a run is the hash of all that decides its result: parameters, content of the inputs,
+code, and the versions that can change numbers.  A killed training resumes only under its own fingerprint.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gptcore.artifact import canonical_json, sha256_text, write_json
+from pipeline import project
+from pipeline.contract.source_code import closure_hash
+
+_NOTES: dict[str, Any] = {}
+_RUNNING: list["Execution"] = []
+
+
+def note(**facts: Any) -> None:
+    """Add to this process's record how the stage ran: tokens/s, machine class, the step it resumed from."""
+    _NOTES.update(facts)
+
+
+def code_of(module: str) -> str:
+    """Hash of the files that the stage in ``module`` is made of: what its execution says, else what it imports."""
+    return _RUNNING[-1].code if _RUNNING else closure_hash(module)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of a stage."""
+
+    stage: str
+    code: str
+    """Hash of the files and versions that the stage is made of (`source_code`)."""
+    params: dict[str, Any]
+    """By section."""
+    inputs: dict[str, str]
+    """Content hash by name."""
+    started: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        _RUNNING.append(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides the bytes of a stage's outs on one machine class."""
+        decides = {"stage": self.stage, "params": self.params, "inputs": self.inputs, "code": self.code}
+        return sha256_text(canonical_json(decides))
+
+    def end(self, name: str, metrics: Mapping[str, Any]) -> None:
+        """Write the provenance record of this run."""
+        record = {
+            "stage": name,
+            "fingerprint": self.fingerprint,
+            "inputs": self.inputs,
+            "params": self.params,
+            "metrics": metrics,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
+            "seconds": round(time.time() - self.started, 2),
+            "peak_memory_mb": _peak_memory_mb(),
+            **_NOTES,
+        }
+        write_json(project.root() / "data" / ".provenance" / f"{name}.json", record)
+
+
+def _peak_memory_mb() -> int:
+    """Largest resident memory of this process so far; Linux counts it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

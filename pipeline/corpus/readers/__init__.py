@@ -1,0 +1,53 @@
+"""Formats of text, a module a format; a format of one's own is an entry point of this package's name.
+
+A reader takes an open file and yields its documents, each with the bytes that it came from, so any token can be
+traced to the raw file.  What makes a *file* unusable (not UTF-8, a NUL, a missing column, an undeclared label) is an
+error that names the place.  What makes a *row* unusable is counted by reason and skipped.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from gptcore.seams import Seam
+from pipeline.store.raw import Layout
+
+READERS = Seam("pipeline.corpus.readers", "READER")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One document as it lies in a file."""
+
+    start: int
+    """First byte of the document in the file."""
+    end: int
+    """The byte after its last."""
+    text: str
+    label: str = ""
+
+
+class Reader(Protocol):
+    """One format: a member of this seam, as ``READER``."""
+
+    suffixes: tuple[str, ...]
+    """Ends of the names of files that a user drops into ``data/own``; empty: the format needs a declaration."""
+    columns: bool
+    """Whether the text lies in a named column or key."""
+
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+        """The documents of one file, which errors call ``name``; counts in ``skipped`` the rows that are none."""
+
+    def text(self, content: bytes, layout: Layout) -> str:
+        """The text of the document whose ``start`` … ``end`` are these bytes."""
+
+
+def parse(stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+    """Yield the documents of one file that have text."""
+    reader: Reader = READERS[layout.format]
+    for row in reader.read(stream, layout, name, skipped):
+        if row.text.strip():
+            yield row
+        else:
+            skipped["empty_text"] += 1

@@ -1,0 +1,43 @@
+"""JSON lines: one document a line, an object with the text under a key; the span is the line."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pipeline.corpus.readers import Row
+from pipeline.corpus.utf8 import check_label, is_encodable, numbered, read_text
+from pipeline.store.raw import Layout
+
+
+class JsonLines:
+    suffixes = (".jsonl",)
+    columns = True
+
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+        content, head = read_text(stream, name)
+        for number, (start, line) in enumerate(numbered(io.BytesIO(content), head), start=1):
+            if not line.strip():
+                skipped["empty_row"] += 1
+                continue
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError):
+                skipped["invalid_json"] += 1
+                continue
+            text = fields.get(layout.text_column) if isinstance(fields, dict) else None
+            if not isinstance(text, str):
+                skipped["missing_text"] += 1
+            elif "\0" in text or not is_encodable(text):
+                skipped["invalid_text"] += 1
+            else:
+                label = str(fields.get(layout.label_column, ""))
+                check_label(label, layout, name, number)
+                yield Row(start, start + len(line), text, label)
+
+    def text(self, content: bytes, layout: Layout) -> str:
+        return str(json.loads(content)[layout.text_column])
+
+
+READER = JsonLines()

@@ -1,0 +1,58 @@
+"""What readers of text formats share: bytes that are UTF-8, lines with their offsets, labels that were declared.
+
+Files are read whole: memory is about three times the largest file beside the documents themselves.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from gptcore.errors import DataError
+from pipeline.store.raw import Layout
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_text(stream: BinaryIO, name: str) -> tuple[bytes, int]:
+    """The file's bytes without a byte order mark, and the offset of the first; refuses what is not UTF-8 text."""
+    content = stream.read()
+    check_text(content, name)
+    head = len(_BOM) if content.startswith(_BOM) else 0
+    return content[head:], head
+
+
+def check_text(content: bytes, name: str) -> None:
+    """Refuse what is not UTF-8 text: better no run than one on wrong characters."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        guess = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252"
+        raise DataError(
+            f"{name}: expected UTF-8, found byte 0x{content[error.start]:02x} at offset {error.start} "
+            f"({error.reason}); convert it, for example `iconv -f {guess} -t UTF-8`"
+        ) from None
+    if (offset := content.find(b"\0")) >= 0:
+        raise DataError(f"{name}: expected text, found a NUL byte at offset {offset}; remove it or the file")
+
+
+def numbered(lines: Iterable[bytes], start: int) -> Iterator[tuple[int, bytes]]:
+    """Pair each line, freed of its end, with the offset of its first byte."""
+    for line in lines:
+        yield start, line.rstrip(b"\r\n")
+        start += len(line)
+
+
+def check_label(label: str, layout: Layout, name: str, number: int) -> None:
+    if layout.labels and label not in layout.labels:
+        raise DataError(
+            f"{name}, line {number}: expected one of the labels {list(layout.labels)}, found {label!r}; "
+            "correct the row, or declare the label in params.yaml"
+        )
+
+
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can spell the text: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""The proof that a directory means the same to another program as to us: token ids, logits, greedy text, labels.
+
+Both sides read the directory or the model and compute in float32 on the CPU.  The texts are a few of every
+kind that has broken a tokenizer before, and random tokens of the whole vocabulary, as long as the context, so
+that every position and most rows of the embedding take part.  For a model of 5M parameters the comparison
+costs half a second.
+
+A difference in logits is reported as the power of ten that bounds it: the last digits of a float32 sum
+are not a property of the model.  The tolerance is 1e-4, and where logits exceed 10 a hundred-thousandth of the
+largest: float32 has seven digits, and GPT-2's logits exceed 100.  Two greedy texts may part where our two
+best logits are closer than that: there the maximum is a matter of rounding, on any two machines.
+
+Rejected: comparing files or weights.  Equal weights under another activation or padding rule are another model.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gptcore.data import pad
+from gptcore.formats.table import Model
+from gptcore.inference.generate import generate
+from gptcore.model import GPT, Classifier
+from gptcore.tokenizer import Tokenizer
+
+TOLERANCE = 1e-4
+"""Largest |logit difference| between two float32 implementations that counts as the same function …"""
+RELATIVE_TOLERANCE = 1e-5
+"""… and where logits are large, as a part of the largest |logit|."""
+_FLOOR = 1e-6  # below this the difference is rounding of the last bit, and its power of ten is chance
+_PROMPT_TOKENS = 8  # of each text, before its greedy continuation
+
+_TEXTS = (
+    "Once upon a time there was a king who had three daughters.",
+    "The company said it earned 1,234,567 dlrs or 89 cts per share, vs 12.5 mln a year ago.",
+    "I'll say they've said we'd better; it's Tom's, isn't it? DON'T SHOUT!",
+    "def f(x):\n    return {x: [x ** 2, 'x']}  # indented\n\n\n\tTabs and   runs of   spaces   ",
+    "Füße, naïveté, Škoda, ελληνικά, русский, 日本語, עברית, हिन्दी",
+    "Emoji 🙂👩‍👩‍👧‍👦🇪🇺, combining e\u0301 a\u0308, zero\u200bwidth, no\u00a0break, \ufeff mark",
+    "### Instruction: Reverse the word.\n### Input: stone\n### Response:",
+    "a",
+)
+
+
+Numbers = tuple[float, float]
+"""Largest |logit difference| and largest |logit|."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared, and how it came out."""
+
+    texts: int
+    tokens: int
+    max_logit_difference: float
+    max_logit: float
+    """Largest |logit| of ours."""
+    token_ids_equal: bool
+    choices_equal: bool
+    """Greedy texts of a language model, or labels of a classifier, agree."""
+    new_tokens: int = 0
+    """Length of the greedy texts; 0 for a classifier."""
+    against: str = "transformers"
+    """Who read the directory: ``transformers``, or ``gptcore`` where it is for this library alone."""
+
+    @property
+    def tolerance(self) -> float:
+        """What the difference may be, to one digit."""
+        return float(f"{_tolerance(self.max_logit):.0e}")
+
+    @property
+    def bound(self) -> str:
+        """The power of ten that bounds the difference, as ``"< 1e-5"``."""
+        if not math.isfinite(self.max_logit_difference):
+            return "not finite"
+        exponent = math.floor(math.log10(max(self.max_logit_difference, _FLOOR / 10))) + 1
+        return f"< 1e{exponent}"
+
+    def statement(self) -> dict[str, Any]:
+        """The outcome as the metrics and ``parity.json`` word it."""
+        choices = "greedy_equal" if self.new_tokens else "labels_equal"
+        return {
+            "max_logit_difference": self.bound,
+            choices: self.choices_equal,
+            "token_ids_equal": self.token_ids_equal,
+            "against": self.against,
+        }
+
+    def problems(self) -> list[str]:
+        """Every way in which the two sides differ; empty if they agree."""
+        found = []
+        if not self.max_logit_difference <= self.tolerance:  # also true for NaN
+            found.append(f"logits differ by {self.max_logit_difference:.3g}, expected at most {self.tolerance:g}")
+        if not self.token_ids_equal:
+            found.append("token ids differ")
+        if not self.choices_equal:
+            found.append("greedy texts differ" if self.new_tokens else "labels differ")
+        return found
+
+
+class Reader(Protocol):
+    """The other side: a program that has read the directory."""
+
+    name: str
+    labels: list[str]
+    """Of a classifier, in the order of its logits."""
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def logits(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        """Of (B, T) ids; ``real`` (B, T) is True at tokens that are not padding."""
+        ...
+
+    def greedy(self, ids: Tensor, new_tokens: int, eot: int) -> Tensor: ...
+
+
+def compare(
+    reader: AbstractContextManager[Reader], model: Model, tokenizer: Tokenizer, texts: int, new_tokens: int
+) -> Parity:
+    """What another program made of a directory, against ``model`` and ``tokenizer``."""
+    context = model.config.context_length
+    sample = sample_texts(tokenizer, texts, context)
+    with reader as theirs, torch.inference_mode():
+        rows = [tokenizer.encode(text) for text in sample]
+        same_ids = rows == theirs.token_ids(sample)
+        rows = [row[:context] for row in rows]
+        if isinstance(model, Classifier):
+            numbers, agree = _compare_classifiers(model, theirs, rows)
+            new_tokens = 0
+        else:
+            numbers = _worst(_numbers(model(ids), theirs.logits(ids)) for ids in map(_as_batch, rows))
+            new_tokens = min(new_tokens, context - 1)
+            agree = _compare_greedy(model, theirs, tokenizer.eot, rows, new_tokens)
+    return Parity(len(sample), sum(map(len, rows)), *numbers, same_ids, agree, new_tokens, theirs.name)
+
+
+def sample_texts(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
+    """``count`` texts: a fixed one, one of ``length`` random tokens, and so on; random ones only after the last."""
+    generator = np.random.default_rng(0)
+    random = [tokenizer.decode(generator.integers(tokenizer.eot, size=length)) for _ in range(count)]
+    alternating = [text for pair in zip(_TEXTS, random, strict=False) for text in pair]
+    return (alternating + random[len(_TEXTS) :])[:count]
+
+
+def _compare_classifiers(ours: Classifier, theirs: Reader, rows: list[list[int]]) -> tuple[Numbers, bool]:
+    """Each text alone, then all of them as one batch padded on the right."""
+    batches = [*map(_as_batch, rows), pad(rows, ours.pad_id)]
+    our_logits = torch.cat([ours(ids) for ids in batches])  # (2 * texts, labels)
+    their_logits = torch.cat([theirs.logits(ids, ids != ours.pad_id) for ids in batches])
+    agree = theirs.labels == ours.labels and _among_best(our_logits, their_logits.argmax(dim=-1))
+    return _numbers(our_logits, their_logits), agree
+
+
+def _compare_greedy(ours: GPT, theirs: Reader, eot: int, rows: list[list[int]], new_tokens: int) -> bool:
+    """Whether both continue the texts' beginnings, as one batch, by the same tokens."""
+    rows = [row for row in rows if len(row) >= _PROMPT_TOKENS] or rows
+    width = min(_PROMPT_TOKENS, *map(len, rows), ours.config.context_length - new_tokens)
+    prompts = torch.tensor([row[:width] for row in rows])
+    our_ids = generate(ours, prompts, new_tokens, stop=eot)
+    their_ids = theirs.greedy(prompts, new_tokens, eot)
+    return all(_same_greedy(ours, a, b) for a, b in zip(our_ids, their_ids, strict=True))
+
+
+def _same_greedy(model: GPT, ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two continuations (T,) are equal, or part at a tie."""
+    if torch.equal(ours, theirs):
+        return True
+    if len(ours) != len(theirs):
+        return False
+    at = int((ours != theirs).nonzero()[0])
+    return _among_best(model(ours[None, :at])[:, -1], theirs[at : at + 1])
+
+
+def _among_best(logits: Tensor, choice: Tensor) -> bool:
+    """Whether each row's ``choice`` (B) has the highest of ``logits`` (B, N), up to the tolerance."""
+    chosen = logits.gather(-1, choice[:, None])[:, 0]
+    return bool((chosen >= logits.max(dim=-1).values - _tolerance(float(logits.abs().max()))).all())
+
+
+def _tolerance(max_logit: float) -> float:
+    return max(TOLERANCE, RELATIVE_TOLERANCE * max_logit) if math.isfinite(max_logit) else TOLERANCE
+
+
+def _numbers(ours: Tensor, theirs: Tensor) -> Numbers:
+    difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else math.inf
+    return difference, float(ours.abs().max())
+
+
+def _worst(numbers: Iterable[Numbers]) -> Numbers:
+    """The maximum of each; not a number if one of them isn't."""
+    difference, largest = torch.tensor(list(numbers), dtype=torch.float64).max(dim=0).values.tolist()
+    return difference, largest
+
+
+def _as_batch(row: list[int]) -> Tensor:
+    return torch.tensor([row])

@@ -1,0 +1,54 @@
+"""The files of DVC that we read or mend: what a stage depends on, what it recorded, its table of path locks."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import project
+from pipeline.contract.source_code import VERSIONS
+
+WIRING, LOCK = "dvc.yaml", "dvc.lock"
+
+
+def wiring(root: Path) -> dict[str, dict[str, Any]]:
+    """Stage → its entry in dvc.yaml, of a ``foreach`` the body; nothing where there is no such file."""
+    path = root / WIRING
+    stages = (YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
+    return {name: dict(entry.get("do", entry)) for name, entry in stages.items()}
+
+
+def code_dependencies(stage: str, root: Path) -> list[str]:
+    """The source files and rooms that dvc.yaml names for ``stage``: what is Python, or the versions' lock."""
+    names = [str(name) for name in wiring(root).get(stage, {}).get("deps", [])]
+    return [name for name in names if name == VERSIONS or name.endswith(".py") or _is_package(root / name)]
+
+
+def recorded(lock: str) -> dict[str, dict[str, Any]]:
+    """Stage → what a dvc.lock of this content says of it."""
+    return dict((YAML(typ="safe").load(lock) or {}).get("stages", {}))
+
+
+def mend_lock_table() -> None:
+    """Delete DVC's table of path locks if a killed DVC left it half-written; DVC itself refuses to start then.
+
+    It is rewritten in place, so for an instant a living DVC's table looks the same: only one that stays broken goes.
+    """
+    table = project.root() / ".dvc" / "tmp" / "rwlock"
+    for _ in range(5):
+        try:
+            json.loads(table.read_text(encoding="utf-8"))
+            return
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(0.2)
+    print(f"{table}: half-written by a killed run; deleted", file=sys.stderr)
+    table.unlink(missing_ok=True)
+
+
+def _is_package(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*.py"))

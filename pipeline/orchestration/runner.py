@@ -1,0 +1,106 @@
+"""A run of the DAG, whichever way it is driven: what belongs before it and after it.
+
+Two ways drive it: ``plain`` is ``dvc repro`` (`dvc_repro.py`), ``flow`` a Prefect flow (`prefect_flow.py`).  The work
+is DVC's in both, and gives the same files.  Before: the profile is merged and all parameters are checked, so that
+nothing starts that can't end.  After: the verdict says whether the bytes are those that the commit records, the
+report is rendered, the summary says where to look, and the tracker's spool is delivered.
+
+Prefect is imported at the last moment and its failure to import is survived: a broken installation of the
+orchestrator or of the tracker costs its pages, never a run.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gptcore.errors import GPTCoreError
+from pipeline import project
+from pipeline.contract import params, profiles
+from pipeline.orchestration import dvc_graph, pages
+from pipeline.orchestration.dvc_files import mend_lock_table
+from pipeline.orchestration.dvc_graph import StageNode
+from pipeline.orchestration.dvc_repro import plain
+from pipeline.orchestration.same_bytes import verdict
+from pipeline.report.page import render
+from pipeline.report.summary import summary
+from pipeline.tracking import runs
+
+INTERRUPTED = 130
+GO_BACK = "git checkout params.yaml dvc.lock data/metrics"
+
+Way = Callable[[Sequence[str], bool], int]
+"""(targets, force) → exit code."""
+
+
+def prepare(profile: str) -> None:
+    """Merge the profile, if there is one, and check all parameters."""
+    if profile:
+        profiles.apply(profile)
+    params.check_all()
+
+
+def run(way: Way, targets: Sequence[str] = (), force: bool = False, profile: str = "") -> int:
+    """Bring ``targets`` (default: everything) up to date; returns the exit code."""
+    root = project.root()
+    project.quiet()
+    mend_lock_table()
+    with runs.execution(targets) as record:
+        if code := _drive(way, targets, force):
+            record.fail(f"exit code {code}", "KILLED" if code == INTERRUPTED else "FAILED")
+    code = _stopped(code) if code else _tell(root, targets)
+    _view("the tracker", runs.deliver)
+    if profile:
+        print(f"\nparams.yaml now holds the profile {profile!r}; going back: {GO_BACK}")
+    return code
+
+
+def flow(targets: Sequence[str] = (), force: bool = False) -> int:
+    """As a Prefect flow, or plainly where Prefect can't be used."""
+    if page := pages.address("prefect"):  # Prefect reads its settings once, when it is imported
+        os.environ.setdefault("PREFECT_API_URL", f"{page}/api")
+    try:
+        from pipeline.orchestration.prefect_flow import run_flow
+    except Exception as error:
+        print(f"Prefect can't be imported ({error!r}); going on without it", file=sys.stderr)
+        return plain(targets, force)
+    return run_flow(targets, force)
+
+
+def _drive(way: Way, targets: Sequence[str], force: bool) -> int:
+    try:
+        return way(targets, force)
+    except GPTCoreError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _stopped(code: int) -> int:
+    print(
+        "\nStopped. The message of the stage that failed stands above; run the same command again to go on "
+        "from where it was.",
+        file=sys.stderr,
+    )
+    return code
+
+
+def _tell(root: Path, targets: Sequence[str]) -> int:
+    """The verdict, the report, the summary; of a part of the DAG there is no verdict."""
+    found = None if targets else verdict(root)
+    stages: list[StageNode] = []
+    _view("the DAG", lambda: stages.extend(dvc_graph.stages()))
+    _view("the report", lambda: render(root, root / "data" / "report", stages))
+    if found:
+        print(f"\n{found.text}")
+    _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
+    return 0 if found is None or found.kept else 1
+
+
+def _view(name: str, show: Callable[[], object]) -> None:
+    """Views come after the work: whatever is wrong with one is said, and spoils nothing."""
+    try:
+        show()
+    except Exception as error:
+        print(f"{name} failed, the results are not affected: {error!r}", file=sys.stderr)

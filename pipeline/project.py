@@ -1,0 +1,47 @@
+"""Where the project's folder is, and what its tools must not do unasked.
+
+DVC, Prefect and MLflow each have a default home outside or beside the project and each count their users
+over the network.  Both are settled here once: paths come from ``DVC_ROOT``, which DVC sets for every stage
+and which names the main repository even in an experiment's temporary copy, and ``QUIET`` is merged into the
+environment before any of the three is imported or started.
+
+Rejected: the working directory as the base of paths.  In an experiment's temporary copy it is a folder
+that is deleted afterwards, and a tracking database in it goes too.
+"""
+
+import os
+from pathlib import Path
+
+QUIET = {
+    "DO_NOT_TRACK": "true",  # MLflow reads the word "true" only; "1" leaves its telemetry on
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def root() -> Path:
+    """The project's folder: ``DVC_ROOT`` under DVC, else the working directory."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def relative(path: Path) -> str:
+    """``path`` as seen from the project's folder; of one outside, its name."""
+    absolute = Path(path).absolute()
+    return absolute.relative_to(root()).as_posix() if absolute.is_relative_to(root()) else absolute.name
+
+
+def scratch() -> Path:
+    """State that outlives a killed run but is no result: ignored by git and by DVC."""
+    return root() / "data" / ".scratch"
+
+
+def quiet() -> None:
+    """Switch telemetry off in this process and in every process it starts."""
+    os.environ.update(QUIET)
+
+
+def module_path() -> str:
+    """``PYTHONPATH`` under which a child process finds the package this one runs."""
+    here = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))

@@ -1,0 +1,80 @@
+"""One stage from the command line: its flags, its parameters, its record.
+
+``python -m pipeline STAGE --flags`` gets its flags from the signature of the stage's function
+(`contract/stage.py`), so a stage runs the same by hand, under ``dvc repro`` and under Prefect, and no flag is declared
+twice.  What the function gives back goes to ``data/metrics/<stage>.json`` and ``data/views/<stage>.json``; a
+``--metrics`` with another name names the view too.
+"""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gptcore.artifact import write_json
+from pipeline import locks, project
+from pipeline.contract import params, provenance, source_code
+from pipeline.contract.stage import StageFunction, function_of, inputs, outputs, section, takes_tracker
+from pipeline.orchestration.dvc_files import code_dependencies
+from pipeline.store.artifact import content_hash
+from pipeline.store.plain import as_plain
+from pipeline.store.view import Outcome
+from pipeline.tracking import runs
+
+METRICS = Path("data/metrics")
+
+
+def command(stage: str) -> click.Command:
+    """The stage as a command."""
+    function = function_of(stage)
+    file = click.Path(path_type=Path)
+    flags = [click.Option([f"--{name}", name], type=file, required=True) for name in _paths(function)]
+    where = click.Option(["--metrics"], type=file, default=METRICS / f"{stage}.json", show_default=True)
+    return click.Command(
+        stage,
+        params=[*flags, where],
+        callback=lambda metrics, **given: run(stage, given, metrics),
+        help=sys.modules[function.__module__].__doc__ or stage,
+        short_help=(sys.modules[function.__module__].__doc__ or stage).splitlines()[0],
+    )
+
+
+def run(stage: str, given: dict[str, Path], metrics: Path) -> None:
+    """Check the parameters, wait for whoever writes the same outputs, run, record."""
+    configs = params.load_stage(stage)
+    lock = project.scratch() / "stages" / f"{metrics.stem}.lock"
+    with locks.held(lock, what=f"another {metrics.stem}"):
+        _run_alone(stage, given, configs, metrics)
+
+
+def _run_alone(stage: str, given: dict[str, Path], configs: dict[str, Any], metrics: Path) -> None:
+    function, name = function_of(stage), metrics.stem
+    hashes = {flag: content_hash(given[flag]) for flag in inputs(function)}
+    sections = {section(stage, parameter): as_plain(values) for parameter, values in configs.items()}
+    execution = provenance.Execution(stage, _code(stage), sections, hashes)
+    with runs.run(name, execution.fingerprint, sections, hashes, {"code": execution.code[:16]}) as tracker:
+        with redirect_stdout(sys.stderr):  # what libraries print is progress, not a result
+            outcome = function(**given, **configs, **dict.fromkeys(takes_tracker(function), tracker))
+        _write(outcome, metrics)
+        for path in outcome.files:
+            tracker.artifact(path, path.name)
+        execution.end(name, outcome.metrics)
+        tracker.finish(outcome.metrics)
+
+
+def _write(outcome: Outcome, metrics: Path) -> None:
+    write_json(metrics, outcome.metrics)
+    write_json(metrics.parents[1] / "views" / metrics.name, outcome.view.plain())
+
+
+def _code(stage: str) -> str:
+    """Hash of what dvc.yaml says the stage is made of; without a dvc.yaml, of what its module imports."""
+    if names := code_dependencies(stage, project.root()):
+        return source_code.code_hash(names, project.root())
+    return source_code.closure_hash(function_of(stage).__module__)
+
+
+def _paths(function: StageFunction) -> list[str]:
+    return [*inputs(function), *outputs(function)]

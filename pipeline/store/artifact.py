@@ -1,0 +1,114 @@
+"""A directory between two stages, opened: verified once in a process, its facts as attributes.
+
+``gptcore.artifact`` writes and checks directories; here each *kind* of them is a class, declared once.  However many
+readers an input has, its files are hashed for the first of them only; a directory of which a file was touched
+meanwhile is verified anew.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from gptcore.artifact import MANIFEST, Manifest, canonical_json, commit, open_verified, sha256_file, sha256_text
+from gptcore.errors import DataError
+
+REMEDY = "delete {} and run the stage that makes it again (`dvc repro`)"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified directory; subclasses name its kind and its facts."""
+
+    KIND: ClassVar[str] = ""
+    """As the manifest has it; a directory of another kind is refused.  Empty: any."""
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Raises ``DataError`` that names the first file that is missing, changed or unexpected."""
+        manifest = verified(path)
+        if cls.KIND and manifest.kind != cls.KIND:
+            raise DataError(f"{path}: expected an artifact of kind {cls.KIND!r}, found {manifest.kind!r}")
+        return cls(manifest)
+
+    @classmethod
+    @contextmanager
+    def create(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+        content_hash: Callable[[Path], str] | None = None,
+    ) -> Iterator[Path]:
+        """Yield an empty directory to write into; on a clean exit it becomes ``path``, whole."""
+        with commit(path, kind=cls.KIND, config=config, inputs=inputs, content_hash=content_hash) as draft:
+            yield draft
+
+    @property
+    def path(self) -> Path:
+        return self.manifest.directory
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 of what the artifact means."""
+        return self.manifest.content_hash
+
+    def fact(self, name: str) -> Any:
+        """A fact of the manifest; raises ``DataError`` where it isn't there."""
+        try:
+            return self.manifest.config[name]
+        except KeyError:
+            found = ", ".join(sorted(self.manifest.config)) or "nothing"
+            raise DataError(
+                f"{self.path / MANIFEST}: expected {name!r}, found {found}; run the stage that makes it again"
+            ) from None
+
+    @property
+    def sources(self) -> dict[str, dict[str, str]]:
+        """Name → where the text that it comes from was taken from, and under which terms."""
+        return dict(self.manifest.config.get("sources", {}))
+
+
+def verified(path: Path) -> Manifest:
+    """The manifest of a directory whose every file agrees with it; hashed once in a process."""
+    path = Path(path)
+    return _verified(path, tuple((file, *_stamp(file)) for file in sorted(path.rglob("*"))))
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a plain file; hashed once in a process."""
+    return _file_hash(path, _stamp(path))
+
+
+def content_hash(path: Path) -> str:
+    """Of an input: its manifest's, the file's, or that of a plain directory's files."""
+    if (path / MANIFEST).is_file():
+        return verified(path).content_hash
+    if path.is_file():
+        return file_hash(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        return sha256_text(canonical_json({p.relative_to(path).as_posix(): file_hash(p) for p in files}))
+    raise DataError(f"{path}: missing; run the stage that makes it first (`dvc repro`)")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced; empty where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _verified(path: Path, stamps: tuple[tuple[Path | int, ...], ...]) -> Manifest:
+    return open_verified(path, remedy=REMEDY)
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path: Path, stamp: tuple[int, ...]) -> str:
+    return sha256_file(path)

@@ -1,0 +1,1 @@
+"""A training under a stage: its loop, its saved states, its curve, its progress."""

@@ -1,0 +1,155 @@
+"""One training under a stage: resumed where it was killed, evaluated, saved, recorded.
+
+SIGINT and SIGTERM end the run after the current step with a saved state (`scratch.py` says where and under which
+name), and the same command again goes on from it.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+
+from gptcore import checkpoint
+from gptcore.errors import GPTCoreError
+from gptcore.machine.identity import machine_class
+from gptcore.objectives import Objective
+from gptcore.optim import build_optimizers
+from gptcore.runtime import settings
+from gptcore.train import Step, TrainConfig, train
+from pipeline.contract import provenance
+from pipeline.tracking.progress import progress
+from pipeline.tracking.tracker import Tracker
+from pipeline.training import scratch
+
+
+class InterruptedTraining(GPTCoreError):
+    """A signal ended the training after a saved state."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often a training looks up from its work."""
+
+    eval_every: int
+    """Steps between evaluations on validation data."""
+    save_every: int
+    """Steps between saved states."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What ``run`` leaves behind besides the trained model."""
+
+    curve: list[dict[str, float]]
+    """A row a step: step, loss, learning_rate, grad_norm, the objective's facts, and what evaluation measured."""
+
+    def last(self, key: str) -> float:
+        """The latest measured value of ``key``."""
+        return next((row[key] for row in reversed(self.curve) if key in row), math.nan)
+
+    def mean_loss(self, steps: int = 50) -> float:
+        """Mean training loss of the last ``steps`` steps."""
+        tail = [row["loss"] for row in self.curve[-steps:]]
+        return sum(tail) / len(tail)
+
+
+def run(
+    module: str,
+    model: torch.nn.Module,
+    objective: Objective,
+    config: TrainConfig,
+    cadence: Cadence,
+    *,
+    evaluate: Callable[[], dict[str, float]],
+    identity: Mapping[str, Any],
+    tracker: Tracker,
+    tokens_per_step: int = 0,
+) -> Trained:
+    """Train ``model`` in place to ``config.max_steps``, going on from the newest saved state of this identity.
+
+    ``module`` is the ``__name__`` of the stage, whose code is part of the identity.
+    ``identity`` is all that decides the result but code, versions and machine class; ``evaluate()`` returns
+    measurements by name.
+    """
+    stage = module.rpartition(".")[2]
+    with scratch.directory(module, identity) as states, _saving_on_signals() as interrupted:
+        optimizers = build_optimizers(model, config)
+        start, curve = 0, []
+        if (state := checkpoint.latest(states)) is not None:
+            start, facts = checkpoint.load(state, model, optimizers)
+            curve = facts["curve"]
+            print(f"{stage}: going on from step {start} of {config.max_steps}", flush=True)
+        clock = _Clock(start)
+        with progress(stage, config.max_steps, start) as bar:
+            batches = objective.batches(start * config.accumulation_steps)
+            steps = train(model, batches, config, loss=objective.loss, optimizers=optimizers, start_step=start)
+            for step in steps:
+                row = _row(step)
+                last = step.index == config.max_steps
+                if last or step.index % cadence.eval_every == 0:
+                    row |= evaluate()
+                curve.append(row)
+                tracker.log({k: v for k, v in row.items() if k != "step"}, step.index)
+                bar.set_postfix_str(_summary(step, row, tokens_per_step), refresh=False)
+                bar.update()
+                stopping = interrupted() and not last  # asked once: a signal may come between two looks
+                if last or stopping or step.index % cadence.save_every == 0:
+                    checkpoint.save(states, model, optimizers, step.index, {"curve": curve})
+                    checkpoint.prune(states, keep=2)
+                if stopping:
+                    raise InterruptedTraining(f"{stage}: stopped after step {step.index}; run it again to go on")
+        clock.note(config.max_steps, tokens_per_step)
+        scratch.finish(states)
+    return Trained(curve)
+
+
+def _row(step: Step) -> dict[str, float]:
+    always = {"step": step.index, "loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.grad_norm}
+    return always | step.facts
+
+
+def _summary(step: Step, row: Mapping[str, float], tokens_per_step: int) -> str:
+    speed = f"{tokens_per_step / step.seconds:,.0f} tokens/s, " if tokens_per_step else ""
+    measured = "".join(f", {key} {row[key]:.3f}" for key in row if key.startswith("val_"))
+    return f"{speed}loss {step.loss:.3f} nats{measured}"
+
+
+class _Clock:
+    """Times the part of a training that this process did; goes to the provenance record only."""
+
+    def __init__(self, start_step: int) -> None:
+        self.start_step, self.started = start_step, time.perf_counter()
+
+    def note(self, steps: int, tokens_per_step: int) -> None:
+        seconds = time.perf_counter() - self.started
+        provenance.note(
+            machine_class=machine_class(),
+            **settings(),
+            resumed_from_step=self.start_step,
+            training_seconds=round(seconds, 2),
+            tokens_per_second=round((steps - self.start_step) * tokens_per_step / max(seconds, 1e-9)),
+        )
+
+
+@contextmanager
+def _saving_on_signals() -> Iterator[Callable[[], bool]]:
+    """While inside, SIGINT and SIGTERM only set a flag, which the loop reads after each step."""
+    seen: list[int] = []
+
+    def remember(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,147 @@
+"""params.yaml: everything wrong is said at once, before any work."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gptcore.errors import ParameterError
+from pipeline.contract import params, profiles
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def document() -> dict:
+    return params.read(ROOT / "params.yaml")
+
+
+def write(directory: Path, document: dict) -> Path:
+    path = directory / "params.yaml"
+    YAML(typ="safe").dump(document, path)
+    return path
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path, document: dict) -> None:
+    document["pretrian"] = document.pop("pretrain")
+    document["windows"]["stride"] = 0
+    document["model"]["n_head"] = 3
+    document["tokenizer"]["kind"] = "wordpiece"
+    document["evaluate"]["shots"] = "four"
+    document["split"]["valfraction"] = 0.1
+    document["corpus"]["steps"] = ["line-ends", "spelling"]
+    del document["finetune_classify"]["max_tokens"]
+    document["finetune_instruct"]["learning_rate"] = -1.0
+    with pytest.raises(ParameterError) as caught:
+        params.check_all(write(tmp_path, document))
+    message = str(caught.value)
+    for words in (
+        "pretrian: unknown section",
+        "pretrain: expected a section",
+        "windows: stride = 0",
+        "d_model = 256: expected a multiple of n_head = 3",
+        "tokenizer.kind: ",
+        "evaluate.shots: ",
+        "split.valfraction: unknown parameter",
+        "corpus: steps: expected exact-duplicates, line-ends, found spelling",
+        "finetune_classify.max_tokens: missing",
+        "finetune_instruct: learning_rate = -1.0",
+    ):
+        assert words in message, message
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("pretrain", "max_steps", "100"),
+        ("pretrain", "max_steps", 1.5),
+        ("pretrain", "max_steps", True),
+        ("pretrain", "learning_rate", float("nan")),
+        ("pretrain", "learning_rate", float("inf")),
+        ("pretrain", "optimizer", "sgd"),
+        ("windows", "stride", 257),
+        ("windows", "context_length", -1),
+        ("split", "test_fraction", 0.9),
+        ("tokenizer", "vocab_size", 100),
+        ("model", "dropout", 1.0),
+        ("model", "positions", "absolute"),
+        ("model", "norm", "none"),
+        ("model", "mlp", True),
+        ("model", "rope_theta", 0.0),
+        ("model", "tie_weights", "yes"),
+        ("load_gpt2", "source", ""),
+        ("corpus", "steps", ["spelling"]),
+        ("pretrain", "objective", "next-word"),
+        ("evaluate", "tasks", ["chess"]),
+        ("export", "formats", ["stone-tablets"]),
+    ],
+)
+def test_a_bad_value_is_refused(tmp_path: Path, document: dict, section: str, field: str, value: object) -> None:
+    document[section][field] = value
+    with pytest.raises(ParameterError, match=field):
+        params.check_all(write(tmp_path, document))
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2", "a: 1\na: 2\n", "- 1\n- 2\n", "\tx", "a: !!python/object:os.system 1\n"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=r"params\.yaml"):
+        params.check_all(path)
+
+
+def test_numbers_mean_what_dvc_reads(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: 1e-3\nb: 1e5\nc: on\n")
+    assert params.read(path) == {"a": 0.001, "b": 100000.0, "c": "on"}
+
+
+def test_a_stage_stops_before_any_work(tmp_path: Path, document: dict) -> None:
+    document["windows"]["context_length"] = 0
+    write(tmp_path, document)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "windows", "--tokens", "missing", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GPTCORE_TRACKING": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert "context_length = 0" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["params.yaml"]
+
+
+def test_a_profile_is_merged_with_comments_kept(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    profiles.apply("tiny", path, ROOT / "profiles")
+    merged, base = params.read(path), params.read(ROOT / "params.yaml")
+    assert merged["model"] == {**base["model"], "d_model": 32, "n_layer": 1, "n_head": 2}
+    assert merged["download"] == base["download"]
+    assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+
+
+def test_a_bad_profile_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    (tmp_path / "mine.yaml").write_text("windows: {stride: 0}\npretrain: {nonsense: 1}\n")
+    with pytest.raises(ParameterError, match=r"stride = 0(.|\n)*nonsense: unknown"):
+        profiles.apply("mine", path, tmp_path)
+    assert path.read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.yaml", "params.yaml"]
+    with pytest.raises(ParameterError, match="expected one of: mine"):
+        profiles.apply("yours", path, tmp_path)
+
+
+def test_a_profile_may_set_what_params_yaml_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    (tmp_path / "mine.yaml").write_text("model: {bias: false}\n")
+    profiles.apply("mine", path, tmp_path)
+    assert params.load_stage("pretrain", path)["model"].bias is False

@@ -1,0 +1,77 @@
+"""The proof of an export refuses files that mean something else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from gptcore.errors import DataError
+from gptcore.tokenizer import Tokenizer
+from pipeline.exporters.parity import Parity
+from pipeline.stages.export import export
+from tests.pipeline.exporters.checkpoints import CONFIG, MIXED, MakeCheckpoint, prove_again
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune_classify"])
+def test_the_proof_refuses_weights_that_compute_something_else(
+    checkpoint: MakeCheckpoint, tmp_path: Path, stage: str
+) -> None:
+    source, out = checkpoint(stage), tmp_path / "export"
+    export(source, out, CONFIG)
+    tensors = load_file(out / "model.safetensors")
+    tensors["transformer.h.1.mlp.c_proj.bias"][3] += 0.1
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"logits differ by .* expected at most 0\.0001"):
+        prove_again(out, source)
+
+
+def test_the_proof_refuses_another_vocabulary(checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    source, out = checkpoint("pretrain"), tmp_path / "export"
+    export(source, out, CONFIG)
+    other = Tokenizer.train(["entirely different words make other merges " * 9], 300)
+    with pytest.raises(DataError, match="token ids differ"):
+        prove_again(out, source, other)
+
+
+def test_the_proof_refuses_labels_in_another_order(checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    source, out = checkpoint("finetune_classify"), tmp_path / "export"
+    export(source, out, CONFIG)
+    fields = json.loads((out / "config.json").read_text())
+    fields["id2label"] = {"0": "acq", "1": "earn", "2": "money-fx"}
+    (out / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match="labels differ"):
+        prove_again(out, source)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune_classify"])
+def test_the_proof_by_a_fresh_load_refuses_too(checkpoint: MakeCheckpoint, tmp_path: Path, stage: str) -> None:
+    source, out = checkpoint(stage, **MIXED), tmp_path / "export"
+    export(source, out, CONFIG)
+    tensors = load_file(out / "model.safetensors")
+    tensors["blocks.1.mlp.proj.bias"][3] += 0.1
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"not exported, because under gptcore logits differ by"):
+        prove_again(out, source)
+    other = Tokenizer.train(["entirely different words make other merges " * 9], 300)
+    with pytest.raises(DataError, match="token ids differ"):
+        prove_again(out, source, other)
+
+
+@pytest.mark.parametrize(
+    ("difference", "largest", "bound", "accepted"),
+    [
+        (0.0, 5.0, "< 1e-6", True),
+        (3e-6, 5.0, "< 1e-5", True),
+        (9e-5, 5.0, "< 1e-4", True),
+        (1.1e-4, 5.0, "< 1e-3", False),
+        (9e-4, 100.0, "< 1e-3", True),  # seven digits of a float32 of this size
+        (2e-3, 100.0, "< 1e-2", False),
+        (float("nan"), 5.0, "not finite", False),
+        (float("inf"), 5.0, "not finite", False),
+    ],
+)
+def test_the_bound_and_the_tolerance(difference: float, largest: float, bound: str, accepted: bool) -> None:
+    parity = Parity(1, 1, difference, largest, token_ids_equal=True, choices_equal=True)
+    assert parity.bound == bound
+    assert (parity.problems() == []) is accepted

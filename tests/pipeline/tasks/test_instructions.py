@@ -1,0 +1,61 @@
+"""The reader of data/instructions.jsonl: what it returns, and that it names the line it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gptcore.errors import DataError
+from pipeline.tasks.instructions import Instruction, read_instructions
+
+ADD = {"instruction": "Add.", "input": "1 and 2", "output": "3", "kind": "add", "split": "train"}
+HELLO = {"instruction": "Say hello.", "input": "", "output": "hello", "kind": "say", "split": "test"}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    second = {**ADD, "input": "2 and 2", "output": "4 é"}
+    path = write(tmp_path / "i.jsonl", ADD, HELLO, second)
+    assert read_instructions(path, "train") == [Instruction(**ADD), Instruction(**second)]
+    assert read_instructions(path, "test") == [Instruction(**HELLO)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("{not json", "Expecting"),
+        ("[1]", "a JSON object"),
+        ({key: value for key, value in ADD.items() if key != "kind"}, "expected the keys"),
+        ({**ADD, "note": "?"}, "note"),
+        ({**ADD, "output": 3}, "output: expected a string, found int"),
+        ({**ADD, "output": " "}, "output: expected text"),
+        ({**ADD, "split": "dev"}, "'dev'"),
+        ("[" * 100_000, "line 3"),
+    ],
+)
+def test_the_first_bad_line_is_named_also_where_it_is_of_another_split(tmp_path: Path, bad: object, words: str) -> None:
+    path = write(tmp_path / "i.jsonl", ADD, HELLO, bad)
+    with pytest.raises(DataError, match=r"i\.jsonl, line 3: ") as caught:
+        read_instructions(path, "test")
+    assert words in str(caught.value)
+
+
+def test_text_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "i.jsonl"
+    path.write_bytes(json.dumps(ADD).encode() + b'\n{"instruction": "\xff"}\n')
+    with pytest.raises(DataError, match=r"line 2: .*utf-8"):
+        read_instructions(path, "train")
+
+
+def test_a_split_without_entries_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'val'.*none among 2 lines"):
+        read_instructions(write(tmp_path / "i.jsonl", ADD, HELLO), "val")
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jsonl: can't be read"):
+        read_instructions(tmp_path / "gone.jsonl", "train")
