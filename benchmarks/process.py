@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.workloads import Workload
+from gptcore import SPINS
 
 ROOT = Path(__file__).resolve().parents[1]
 OUR_OWN = ("gptcore", "limit", "command")
@@ -41,8 +42,8 @@ class Sample:
         return self.work / self.seconds
 
 
-WAIT_POLICY = "OMP_WAIT_POLICY"
-"""Importing gptcore sets it in this process; peers shall wait as their users' programs do."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}
+"""Importing gptcore sets these in this process; peers shall wait as their users' programs do."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class Bench:
     def environment(self, candidate: str) -> dict[str, str]:
         library = candidate.split("/")[0]
         path = [str(ROOT)] if library in OUR_OWN else [str(ROOT), str(self.peers)]
-        inherited = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
+        inherited = {name: value for name, value in os.environ.items() if name not in WAITING}
         return {
             **inherited,
-            **({WAIT_POLICY: "PASSIVE"} if library == "gptcore" else {}),
+            **(WAITING if library == "gptcore" else {}),
             "PYTHONPATH": os.pathsep.join(path),
             "OMP_NUM_THREADS": str(self.threads),
             "GPTCORE_THREADS": str(self.threads),

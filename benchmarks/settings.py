@@ -2,8 +2,8 @@
 
     python -m benchmarks.settings > settings.json
 
-How threads wait (``OMP_WAIT_POLICY``): milliseconds of a training step of the default model, alone and beside one busy
-process, with the policy that importing gptcore sets and with PyTorch's own, which is had by importing PyTorch first.
+How threads wait (`gptcore/__init__.py`): milliseconds of a training step of the default model, alone and beside one
+busy process, with what importing gptcore sets and with PyTorch's own, which is had by importing PyTorch first.
 What the allocator keeps (``runtime.keep_large_buffers``): tokens/s of a 30M model for somebody who calls ``train`` and
 nothing else, with and without what ``train`` does about it.
 
@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
-ROUNDS = 5
-STEPS = {"default": 40, "30M": 12}
+ROUNDS = 3
+STEPS = {"default": 25, "30M": 8}
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 STEP = """
 import sys, time
@@ -56,7 +57,7 @@ print(found.float32_flops, found.bfloat16_flops)
 
 def step(model: str, policy: str, keeps: str = "yes") -> tuple[float, int]:
     """Median seconds of a step, and its tokens."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     command = [sys.executable, "-c", STEP, model, policy, keeps, str(STEPS[model])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     seconds, tokens = done.stdout.split()

@@ -1,15 +1,21 @@
 """The GPT library: tensors, tokens and files.  It knows no YAML, network, DVC, Prefect or MLflow.
 
-Importing it sets one thing.  PyTorch's threads wait for each other by spinning; beside another busy process
-they then spin away the time of the thread that they wait for (docs/speed.md has both numbers).  OpenMP can wait
-passively instead and is asked to here, because it looks once, when PyTorch is loaded: in a program that imports
-PyTorch first it is too late, and ``OMP_WAIT_POLICY=passive`` has to be in its environment.  Whoever has set that
-variable is obeyed.  No bit of any result depends on it.
+Importing it sets one thing: how long PyTorch's threads look for the next piece of work before they sleep.  By default
+they look for milliseconds, and beside another busy process that is time taken from the very thread they wait for; if
+they slept at once, waking them would cost more than most of a small model's operations take.  ``SPINS`` lies between:
+as fast as the default on a quiet machine, half of its time on a busy one (docs/speed.md has the numbers).
+
+OpenMP reads the setting once, when PyTorch is loaded: in a program that imports PyTorch first it is too late, and both
+variables have to be in its environment.  Whoever has set either of them is obeyed.  No bit of any result depends on it.
 """
 
 import os
 import sys
 
-POLICY_IN_FORCE = "torch" not in sys.modules or "OMP_WAIT_POLICY" in os.environ
-"""Whether the wait policy that the environment names now is the one in force."""
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+SPINS = "1000"
+"""Looks of GNU's OpenMP before a thread sleeps: some 30 µs, about what PyTorch needs between two operations."""
+_ASKED = "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ
+POLICY_IN_FORCE = "torch" not in sys.modules or _ASKED
+"""Whether what the environment says now is what PyTorch's threads do."""
+if not _ASKED:
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}

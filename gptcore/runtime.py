@@ -33,7 +33,8 @@ def configure() -> None:
 def settings() -> dict[str, Any]:
     """What is set in this process, for the record of a run."""
     kept = {name: value for name, (_, value) in _MALLOPT.items()} if keep_large_buffers() else "left alone"
-    waits = os.environ["OMP_WAIT_POLICY"].lower() if POLICY_IN_FORCE else "PyTorch's default"
+    policy = (os.environ.get(name, "").lower() for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
+    waits = " ".join(filter(None, policy)) if POLICY_IN_FORCE else "PyTorch's default"
     return {"threads": threads(), "allocator": kept, "wait_policy": waits, "bfloat16": has_fast_bfloat16()}
 
 
