@@ -3,7 +3,7 @@
 Importing it sets one thing: how long PyTorch's threads look for the next piece of work before they sleep.  By default
 they look for milliseconds, and beside another busy process that is time taken from the very thread they wait for; if
 they slept at once, waking them would cost more than most of a small model's operations take.  ``SPINS`` lies between:
-as fast as the default on a quiet machine, half of its time on a busy one (docs/speed.md has the numbers).
+a tenth slower than the default on a quiet machine, 0.6 of its time on a busy one (docs/speed.md has the numbers).
 
 OpenMP reads the setting once, when PyTorch is loaded: in a program that imports PyTorch first it is too late, and both
 variables have to be in its environment.  Whoever has set either of them is obeyed.  No bit of any result depends on it.
