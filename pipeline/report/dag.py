@@ -49,6 +49,7 @@ class _Route:
     points: list[Point] = field(default_factory=list)
 
     def setpath(self, points: list[Point]) -> None:
+        """Called by grandalf, under this name, with the arrow's way."""
         self.points = points
 
 
