@@ -56,6 +56,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing the locked dependencies into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m pipeline.orchestration.dvc_program "$$@"\n' > $(BIN)/dvc  # safe against a cut
 	@touch $(READY)
 
 lock:            ## refresh requirements.lock from pyproject.toml (then run the tests)

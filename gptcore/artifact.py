@@ -78,6 +78,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+        _remove_orphans(path)
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
@@ -212,12 +213,15 @@ def _write_manifest(
         _fsync_directory(folder)
 
 
-def _remove_orphans(directory: Path) -> None:
-    """Delete the drafts of ``directory`` that killed processes left, and one of our own."""
-    for draft in directory.parent.glob(f".{glob.escape(directory.name)}.tmp-*"):
+def _remove_orphans(path: Path) -> None:
+    """Delete the drafts of ``path`` that killed processes left, and one of our own."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
         pid = draft.name.rpartition("-")[2]
         if pid == str(os.getpid()) or (pid.isdigit() and not _is_alive(int(pid))):
-            shutil.rmtree(draft, ignore_errors=True)
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gptcore.errors import ParameterError
+from pipeline.orchestration.dvc_program import harden
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class StageNode:
 
 def stages() -> list[StageNode]:
     """Every stage, each after the ones it depends on; none is looked at, so none counts as settled."""
+    harden()
     from dvc.repo import Repo
 
     with Repo(uninitialized=True) as repo:
@@ -43,6 +45,7 @@ def stages() -> list[StageNode]:
 
 def load_graph(targets: Sequence[str] = ()) -> list[StageNode]:
     """The stages that ``targets`` need (default: all of them), each after the ones it depends on."""
+    harden()
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 

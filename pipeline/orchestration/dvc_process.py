@@ -20,7 +20,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -28,13 +27,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 import psutil
 
 from gptcore.errors import BusyError, GPTCoreError
 from pipeline import project
-from pipeline.orchestration import processes
+from pipeline.orchestration import dvc_program, processes
 from pipeline.orchestration.dvc_files import mend_lock_table
 
 # DVC's exit code is 255 for every failure: what happened is read from its words (pinned by a test).
@@ -153,7 +151,7 @@ class Driver:
         """One process from start to end; returns its exit code."""
         surroundings = {**os.environ, **project.QUIET, "PYTHONUNBUFFERED": "1", **self.environment}
         with processes.group(
-            [dvc_program(), "--wait-for-lock", *arguments],
+            [*dvc_program.COMMAND, "--wait-for-lock", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=surroundings,
@@ -238,8 +236,3 @@ def _runs_dvc(pid: int) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and "dvc" in " ".join(process.cmdline())
     except psutil.Error:
         return False
-
-
-def dvc_program() -> str:
-    """The ``dvc`` of this very environment, whatever PATH says."""
-    return str(Path(sys.executable).with_name("dvc"))

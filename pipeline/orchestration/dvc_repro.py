@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import locks, project
-from pipeline.orchestration.dvc_process import dvc_program
+from pipeline.orchestration.dvc_program import COMMAND
 
 
 def plain(targets: Sequence[str] = (), force: bool = False) -> int:
     """Bring ``targets`` (default: everything) up to date; returns DVC's exit code."""
-    command = [dvc_program(), "--wait-for-lock", "repro", *(["--force"] if force else []), *targets]
+    command = [*COMMAND, "--wait-for-lock", "repro", *(["--force"] if force else []), *targets]
     with locks.held(project.scratch() / "repro.lock", what="another `make repro`") as lock:
         assert lock is not None
         return _call(command, lock)
