@@ -9,17 +9,20 @@ PEERS  := $(VENV)/bench-peers
 ENV    := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 PROFILE ?=
 TARGETS ?=
+# as one word of the shell, whatever it holds
+quoted  = '$(subst ','\'',$(1))'
+RUN     = $(if $(value PROFILE),--profile $(call quoted,$(value PROFILE))) $(foreach name,$(value TARGETS),$(call quoted,$(name)))
 
 .PHONY: help repro flow test test-slow test-all ui report lint bench lock clean-venv
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
 
-repro: $(READY)  ## bring everything up to date (PROFILE=tiny|own|gpt2-124m, TARGETS="stage …")
-	@$(ENV) python -m pipeline repro $(if $(PROFILE),--profile $(PROFILE)) $(TARGETS)
+repro: $(READY)  ## bring everything up to date (PROFILE=tiny|own|tiny+own|…, TARGETS="stage …")
+	@$(ENV) python -m pipeline repro $(RUN)
 
 flow: $(READY)   ## the same as a Prefect flow
-	@$(ENV) python -m pipeline flow $(if $(PROFILE),--profile $(PROFILE)) $(TARGETS)
+	@$(ENV) python -m pipeline flow $(RUN)
 
 test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
 	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadfile

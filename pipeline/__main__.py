@@ -64,7 +64,10 @@ def repro(targets: tuple[str, ...], force: bool, profile: str) -> None:
 @app.command()
 def check() -> None:
     """Check params.yaml: every problem at once."""
+    from pipeline.orchestration import parameter_paths
+
     params.check_all()
+    parameter_paths.check(project.root())
     print("params.yaml: ok")
 
 

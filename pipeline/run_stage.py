@@ -16,7 +16,16 @@ import click
 from gptcore.artifact import write_json
 from pipeline import locks, project
 from pipeline.contract import params, provenance, source_code
-from pipeline.contract.stage import StageFunction, function_of, inputs, outputs, section, takes_tracker
+from pipeline.contract.stage import (
+    OWN,
+    StageFunction,
+    from_params,
+    function_of,
+    inputs,
+    outputs,
+    section,
+    takes_tracker,
+)
 from pipeline.orchestration.dvc_files import code_dependencies
 from pipeline.store.artifact import content_hash
 from pipeline.store.plain import as_plain
@@ -30,7 +39,7 @@ def command(stage: str) -> click.Command:
     """The stage as a command."""
     function = function_of(stage)
     file = click.Path(path_type=Path)
-    flags = [click.Option([f"--{name}", name], type=file, required=True) for name in _paths(function)]
+    flags = [_flag(name, stage, file, name in from_params(function)) for name in _paths(function)]
     where = click.Option(["--metrics"], type=file, default=METRICS / f"{stage}.json", show_default=True)
     return click.Command(
         stage,
@@ -41,12 +50,16 @@ def command(stage: str) -> click.Command:
     )
 
 
-def run(stage: str, given: dict[str, Path], metrics: Path) -> None:
-    """Check the parameters, wait for whoever writes the same outputs, run, record."""
+def run(stage: str, given: dict[str, Path | None], metrics: Path) -> None:
+    """Check the parameters, wait for whoever writes the same outputs, run, record.
+
+    A path that was not given is the parameter of its name.
+    """
     configs = params.load_stage(stage)
+    paths = {name: path or Path(getattr(configs[OWN], name)) for name, path in given.items()}
     lock = project.scratch() / "stages" / f"{metrics.stem}.lock"
     with locks.held(lock, what=f"another {metrics.stem}"):
-        _run_alone(stage, given, configs, metrics)
+        _run_alone(stage, paths, configs, metrics)
 
 
 def _run_alone(stage: str, given: dict[str, Path], configs: dict[str, Any], metrics: Path) -> None:
@@ -74,6 +87,11 @@ def _code(stage: str) -> str:
     if names := code_dependencies(stage, project.root()):
         return source_code.code_hash(names, project.root())
     return source_code.closure_hash(function_of(stage).__module__)
+
+
+def _flag(name: str, stage: str, file: click.ParamType, is_parameter: bool) -> click.Option:
+    told = f"instead of the parameter {stage}.{name}" if is_parameter else None
+    return click.Option([f"--{name}", name], type=file, required=not is_parameter, help=told)
 
 
 def _paths(function: StageFunction) -> list[str]:

@@ -2,12 +2,14 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.contract.source_code import EXCEPTIONS, VERSIONS, closure, covers, is_exception
-from pipeline.contract.stage import STAGES, function_of, inputs, outputs, sections
+from pipeline.contract.stage import STAGES, from_params, function_of, inputs, outputs, sections
 from pipeline.orchestration.dvc_files import code_dependencies, wiring
 from tests.clone import Clone
 from tests.house import ROOT, SOURCES
@@ -32,13 +34,26 @@ def test_flags_are_deps_and_outs(stage: str) -> None:
     assert command == f"python -m pipeline {stage}"
     flags = dict(part.strip().split(" ", 1) for part in rest)
     metrics = flags.pop("metrics", f"data/metrics/{stage}.json")
-    assert set(flags) == {*inputs(function), *outputs(function)}
+    parameters = {name: f"${{{stage}.{name}}}" for name in from_params(function)}
+    assert set(flags) == {*inputs(function), *outputs(function)} - set(parameters)
     view = metrics.replace("data/metrics/", "data/views/")
     written = {flags[name] for name in outputs(function)} | {view}
     assert written == {*entry["outs"], *entry.get("plots", [])}
     data_deps = {dep for dep in entry["deps"] if dep.startswith(("data/", "${"))}
-    assert {flags[name] for name in inputs(function)} == data_deps
+    assert {(flags | parameters)[name] for name in inputs(function)} == data_deps
     assert [next(iter(m)) for m in entry["metrics"]] == [metrics]
+
+
+def test_no_command_holds_a_parameter() -> None:
+    """DVC hands a command to a shell; only the literal names of a foreach may be put into one."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for name, entry in stages.items():
+        names = entry.get("foreach", [])
+        assert all(re.fullmatch(r"\w+", item) for item in names), f"{name}: expected literal names, found {names}"
+        command = entry.get("do", entry)["cmd"]
+        assert isinstance(command, str)
+        found = re.findall(r"\$\{.*?\}|\$\(|`", command)
+        assert set(found) <= ({"${item}"} if names else set()), f"{name}: {found}"
 
 
 @pytest.mark.parametrize("stage", NAMES)

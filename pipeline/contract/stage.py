@@ -4,7 +4,8 @@
 
 An ``In`` is a path that it reads, an ``Out`` one that it writes; each is a flag of that name.  A dataclass is filled
 from params.yaml: ``cfg`` from the section of the stage's own name, any other parameter from the section of its own.
-A ``Tracker`` is handed in.  What it gives back is its metrics and what there is to show of them.
+An ``In`` that is named like a field of ``cfg`` is that parameter, and needs no flag: a ``cmd`` in dvc.yaml goes through
+a shell, which must never see a parameter.  A ``Tracker`` is handed in.  What it gives back is its metrics and what there is to show of them.
 
 Stages are the modules of ``pipeline.stages``, each with a function of its name, and entry points of that name of
 others'.  Nothing outside that folder knows which there are.
@@ -27,6 +28,8 @@ In = Annotated[Path, "read"]
 Out = Annotated[Path, "written"]
 """A path that a stage writes."""
 StageFunction = Callable[..., Outcome]
+OWN = "cfg"
+"""The parameter that is filled from the section of the stage's own name."""
 
 STAGES = Seam("pipeline.stages", "", dashes=False)
 
@@ -42,6 +45,13 @@ def function_of(stage: str) -> StageFunction:
 def inputs(function: StageFunction) -> list[str]:
     """Names of the paths that it reads."""
     return _parameters(function, In)
+
+
+def from_params(function: StageFunction) -> list[str]:
+    """Names of the paths that it reads where a parameter of its own section says."""
+    own = configs(function).get(OWN)
+    fields = {field.name for field in dataclasses.fields(own)} if own else set()
+    return [name for name in inputs(function) if name in fields]
 
 
 def outputs(function: StageFunction) -> list[str]:
@@ -68,7 +78,7 @@ def sections(stage: str) -> dict[str, type]:
 
 def section(stage: str, parameter: str) -> str:
     """The section of params.yaml that fills a parameter."""
-    return stage if parameter == "cfg" else parameter
+    return stage if parameter == OWN else parameter
 
 
 def _parameters(function: StageFunction, wanted: Any) -> list[str]:

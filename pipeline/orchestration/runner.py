@@ -17,7 +17,7 @@ from pathlib import Path
 from gptcore.errors import GPTCoreError
 from pipeline import project
 from pipeline.contract import params, profiles
-from pipeline.orchestration import dvc_graph, pages
+from pipeline.orchestration import dvc_graph, pages, parameter_paths
 from pipeline.orchestration.dvc_files import mend_lock_table
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.orchestration.dvc_repro import plain
@@ -38,6 +38,7 @@ def prepare(profile: str) -> None:
     if profile:
         profiles.apply(profile)
     params.check_all()
+    parameter_paths.check(project.root())
 
 
 def run(way: Way, targets: Sequence[str] = (), force: bool = False, profile: str = "") -> int:

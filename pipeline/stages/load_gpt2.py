@@ -39,7 +39,7 @@ PARITY_TEXTS, PARITY_TOKENS = 8, 20
 @dataclass(frozen=True)
 class LoadGpt2Config:
     source: str
-    """Model directory in GPT-2's, Llama's or gptcore's layout; dvc.yaml passes it on as ``--source``."""
+    """Model directory in GPT-2's, Llama's or gptcore's layout; the flag ``--source`` names another."""
 
     def __post_init__(self) -> None:
         if not self.source:
