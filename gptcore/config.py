@@ -8,68 +8,61 @@ The defaults are GPT-2's.  ``positions``, ``norm``, ``mlp`` and ``tie_weights`` 
 and combine freely; all four together are Llama (Touvron et al., 2023; docs/architecture.md).
 """
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any
+
+from gptcore.ranges import Checked, Context, Number, OneOf, Whole, relation
 
 CHOICES = {"positions": ("learned", "rotary"), "norm": ("layernorm", "rmsnorm"), "mlp": ("gelu", "swiglu")}
 
+Width = Annotated[int, Whole(1, 65_536)]
+Layers = Annotated[int, Whole(1, 1_024)]
+Heads = Annotated[int, Whole(1, 1_024)]
+Probability = Annotated[float, Number(0, 1, open_high=True)]
+Vocabulary = Annotated[int, Whole(1, 16_777_216)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Architecture(Checked):
     """What one chooses of a model; its vocabulary and context come from the data."""
 
-    d_model: int
+    d_model: Width
     """Width of the residual stream."""
-    n_layer: int
+    n_layer: Layers
     """Number of transformer blocks."""
-    n_head: int
+    n_head: Heads
     """Attention heads per block; d_model must be a multiple of it."""
-    dropout: float
+    dropout: Probability
     """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
     bias: bool = True
     """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm never has."""
     tie_weights: bool = True
     """Whether the head shares the token embedding's matrix, as GPT-2's does."""
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: Annotated[float, Number(0, 1, open_low=True, open_high=True)] = 1e-5
     """Added to the variance in LayerNorm, to the mean square in RMSNorm."""
-    positions: str = "learned"
+    positions: Annotated[str, OneOf(CHOICES["positions"])] = "learned"
     """``learned``: a vector per position is added to the token's, as in GPT-2; ``rotary``: queries and keys are
     turned by their positions, so that attention sees distances (Su et al., 2021)."""
-    rope_theta: float = 10000.0
+    rope_theta: Annotated[float, Number(1, 1e15)] = 10000.0
     """Base of the rotary wavelengths, 2π to nearly 2π·theta tokens; used with ``positions: rotary`` only."""
-    norm: str = "layernorm"
+    norm: Annotated[str, OneOf(CHOICES["norm"])] = "layernorm"
     """``layernorm``, or ``rmsnorm``, which neither subtracts the mean nor adds a bias (Zhang & Sennrich, 2019)."""
-    mlp: str = "gelu"
+    mlp: Annotated[str, OneOf(CHOICES["mlp"])] = "gelu"
     """``gelu``: widened four times, GELU; ``swiglu``: gated by SiLU (Shazeer, 2020), see ``mlp_width``."""
 
-    _sizes: ClassVar[tuple[str, ...]] = ("d_model", "n_layer", "n_head")
+    @relation("d_model", "n_head")
+    def _has_whole_heads(self) -> str | None:
+        return f"d_model = {self.d_model}: expected a multiple of n_head = {self.n_head}" if self._rest else None
 
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a whole number of at least 1"
-            for name in self._sizes
-            if not isinstance(value := getattr(self, name), int) or value < 1
-        ]
-        if not problems and self.d_model % self.n_head:
-            problems.append(f"d_model = {self.d_model}: expected a multiple of n_head = {self.n_head}")
-        if not 0.0 <= self.dropout < 1.0:
-            problems.append(f"dropout = {self.dropout}: expected a probability in [0, 1)")
-        if not 0.0 < self.layer_norm_eps < 1.0:
-            problems.append(f"layer_norm_eps = {self.layer_norm_eps}: expected a small positive number")
-        if not 1.0 <= self.rope_theta < math.inf:
-            problems.append(f"rope_theta = {self.rope_theta}: expected a finite number of at least 1")
-        problems += [
-            f"{name} = {value!r}: expected {' or '.join(choices)}"
-            for name, choices in CHOICES.items()
-            if (value := getattr(self, name)) not in choices
-        ]
-        if not problems and self.positions == "rotary" and self.head_dim % 2:
-            problems.append(
-                f"d_model / n_head = {self.head_dim}: rotary positions turn pairs of channels and need an even number"
-            )
-        if problems:
-            raise ValueError("; ".join(problems))
+    @relation("d_model", "n_head", "positions")
+    def _turns_pairs(self) -> str | None:
+        if self._rest or self.positions != "rotary" or self.head_dim % 2 == 0:
+            return None
+        return f"d_model / n_head = {self.head_dim}: rotary positions turn pairs of channels and need an even number"
+
+    @property
+    def _rest(self) -> int:
+        return self.d_model % self.n_head
 
     @property
     def head_dim(self) -> int:
@@ -90,16 +83,14 @@ class Architecture:
 class GPTConfig(Architecture):
     """Everything that decides the parameters' shapes and the forward pass; the defaults are GPT-2's."""
 
-    vocab_size: int = 50257
+    vocab_size: Vocabulary = 50257
     """Rows of the token embedding; ids run from 0 to vocab_size - 1."""
-    context_length: int = 1024
+    context_length: Context = 1024
     """Most tokens that one forward pass sees; rows of the position embedding, if there is one."""
-    d_model: int = 768
-    n_layer: int = 12
-    n_head: int = 12
-    dropout: float = 0.0
-
-    _sizes: ClassVar[tuple[str, ...]] = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
+    d_model: Width = 768
+    n_layer: Layers = 12
+    n_head: Heads = 12
+    dropout: Probability = 0.0
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "GPTConfig":

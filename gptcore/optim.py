@@ -10,59 +10,11 @@ A schedule is a pure function of the step, so that a resumed run needs no schedu
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-SCHEDULES = ("cosine", "linear", "constant")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """What to minimise with; fields in the units of their names."""
-
-    optimizer: str = "adamw"
-    """``adamw``, or ``muon`` for the blocks' matrices beside AdamW for the rest."""
-    learning_rate: float = 3e-4
-    """AdamW's peak learning rate."""
-    muon_learning_rate: float = 0.02
-    """Muon's peak learning rate (used with ``optimizer: muon``)."""
-    weight_decay: float = 0.1
-    """Decoupled decay of matrices and embeddings."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    grad_clip: float = 1.0
-    """Largest norm of the whole gradient; 0 switches clipping off."""
-    schedule: str = "cosine"
-    """``cosine`` to min_lr_ratio, ``linear`` decay over the last decay_fraction, or ``constant``."""
-    warmup_steps: int = 0
-    """Steps of linear rise from 0 to the peak."""
-    decay_fraction: float = 1.0
-    """Share of the steps over which the ``linear`` schedule falls."""
-    min_lr_ratio: float = 0.0
-    """Last learning rate as a share of the peak."""
-
-    def problems(self) -> list[str]:
-        """Every field that is out of range, in words."""
-        found = []
-        if self.optimizer not in ("adamw", "muon"):
-            found.append(f"optimizer = {self.optimizer!r}: expected adamw or muon")
-        if self.schedule not in SCHEDULES:
-            found.append(f"schedule = {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
-        for name in ("learning_rate", "muon_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                found.append(f"{name} = {getattr(self, name)}: expected a finite number above 0")
-        for name in ("weight_decay", "grad_clip", "warmup_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                found.append(f"{name} = {getattr(self, name)}: expected a finite number of at least 0")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                found.append(f"{name} = {getattr(self, name)}: expected a number in [0, 1)")
-        for name in ("decay_fraction", "min_lr_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                found.append(f"{name} = {getattr(self, name)}: expected a number in [0, 1]")
-        return found
+from gptcore.train_config import OptimConfig
 
 
 def lr_scale(config: OptimConfig, step: int, max_steps: int) -> float:

@@ -41,11 +41,16 @@ class Seam:
 
     def __getitem__(self, name: str) -> Any:
         """The member; raises ``KeyError`` where there is none of that name."""
+        point = self.place(name)
+        return point.load() if name in self._ours() else _load(point)
+
+    def place(self, name: str) -> EntryPoint:
+        """Where the member is, before it is imported; raises ``KeyError`` where there is none of that name."""
         if (module := self._ours().get(name)) is not None:
-            return getattr(importlib.import_module(f"{self.package}.{module}"), self.attribute or module)
+            return EntryPoint(name, f"{self.package}.{module}:{self.attribute or module}", self.package)
         for point in self._installed():
             if point.name == name:
-                return _load(point)
+                return point
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:

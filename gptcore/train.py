@@ -20,35 +20,12 @@ from torch import Tensor, nn
 from gptcore.errors import NonFiniteLossError
 from gptcore.objectives import Facts
 from gptcore.objectives.next_token import language_loss
-from gptcore.optim import OptimConfig, Optimizers, build_optimizers, lr_scale
+from gptcore.optim import Optimizers, build_optimizers, lr_scale
 from gptcore.runtime import autocast, keep_large_buffers
+from gptcore.train_config import TrainConfig
 
 Loss = Callable[[Any, Any], Tensor | tuple[Tensor, Facts]]
 """(model, batch) → scalar loss in nats, alone or with what else there is to say of the batch (`objectives`)."""
-
-
-@dataclass(frozen=True)
-class TrainConfig(OptimConfig):
-    """How long to train, and with what."""
-
-    max_steps: int = 1000
-    """Optimizer steps in all."""
-    accumulation_steps: int = 1
-    """Batches whose gradients are averaged before one optimizer step."""
-    seed: int = 1
-    """Of the dropout; the order of the data has its own."""
-    dtype: str = "auto"
-    """``float32``, ``bfloat16`` (autocast), or ``auto``: bfloat16 where the processor has it."""
-
-    def __post_init__(self) -> None:
-        found = self.problems()
-        for name in ("max_steps", "accumulation_steps"):
-            if getattr(self, name) < 1:
-                found.append(f"{name} = {getattr(self, name)}: expected a whole number of at least 1")
-        if self.dtype not in ("auto", "float32", "bfloat16"):
-            found.append(f"dtype = {self.dtype!r}: expected auto, float32 or bfloat16")
-        if found:
-            raise ValueError("; ".join(found))
 
 
 @dataclass(frozen=True)

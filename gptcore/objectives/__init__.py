@@ -6,11 +6,12 @@ names it.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gptcore.seams import Seam
+
+if TYPE_CHECKING:  # whoever only asks which objectives there are needs no PyTorch
+    from torch import Tensor
 
 OBJECTIVES = Seam("gptcore.objectives", "OBJECTIVE")
 
@@ -24,5 +25,5 @@ class Objective(Protocol):
     def batches(self, start: int) -> Iterator[Any]:
         """The batches from number ``start`` on, endlessly: each a function of its number alone."""
 
-    def loss(self, model: Any, batch: Any) -> tuple[Tensor, Facts]:
+    def loss(self, model: Any, batch: Any) -> "tuple[Tensor, Facts]":
         """Scalar loss in nats, and facts."""

@@ -5,25 +5,37 @@ The file has one section per dataclass.  A stage's own section has the stage's n
 live with the code that uses them; this module asks the stages' signatures which there are, so no list of
 sections exists twice.
 
-pydantic parses strictly (no "3" for 3, no unknown keys); a dataclass's own ``__post_init__`` adds the
-ranges.  The YAML reader is DVC's (YAML 1.2: ``1e-3`` is a number), so that both see the same values.
+pydantic parses strictly (no "3" for 3, no unknown keys); what a field may hold stands beside it (`gptcore.ranges`).
+Both are asked of every field, so that a wrong type hides no value that is out of range.
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from gptcore import ranges
 from gptcore.errors import ParameterError
-from pipeline.contract.stage import STAGES, configs, function_of, section, sections
+from gptcore.ranges import OutOfRange, wrong
+from pipeline.contract import plain_yaml, signature
+from pipeline.contract.stage import STAGES, configs, function_of, section
 
 PARAMS_FILE = Path("params.yaml")
+
+EXPECTED = {
+    "bool_type": "true or false",
+    "dataclass_type": "a section",
+    "dict_type": "a section",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "text",
+}
+"""pydantic's kinds of faults in our words."""
 
 
 def load_stage(stage: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -38,10 +50,14 @@ def load_stage(stage: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 def check_all(path: Path = PARAMS_FILE) -> None:
     """Raise one ``ParameterError`` with every wrong, unknown and missing parameter of all stages."""
-    document = read(path)
+    check_document(read(path), path)
+
+
+def check_document(document: dict[str, Any], path: Path) -> None:
+    """The same of what a file holds; messages call it ``path``."""
     known: dict[str, type] = {}
     for stage in STAGES.names():
-        known |= sections(stage)
+        known |= signature.sections(stage)
     problems = [f"{name}: unknown section; expected {', '.join(known)}" for name in document if name not in known]
     in_order = {name: known[name] for name in [*document, *known] if name in known}  # as the file has them
     problems += _fill(document, in_order, path)[0]
@@ -50,16 +66,8 @@ def check_all(path: Path = PARAMS_FILE) -> None:
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """The file as plain dictionaries; refuses what is no YAML mapping."""
-    try:
-        document = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(f"{path}: missing; run the command in the project's folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise ParameterError(f"{path}: expected sections, found {type(document).__name__}")
-    return document
+    """The file as plain dictionaries; refuses what is no YAML mapping of plain data."""
+    return plain_yaml.read(path)
 
 
 def _fill(document: dict[str, Any], kinds: Mapping[str, type], path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -74,9 +82,7 @@ def _fill(document: dict[str, Any], kinds: Mapping[str, type], path: Path) -> tu
         try:
             filled[name] = _adapter(kind).validate_json(json.dumps(values))
         except ValidationError as error:
-            problems += [_problem(name, kind, fault) for fault in error.errors()]
-        except TypeError as error:
-            problems.append(f"{name}: {error}")
+            problems += _explained(name, kind, values, error)
     return problems, filled
 
 
@@ -87,20 +93,42 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(type(kind.__name__, (kind,), strict))
 
 
-def _problem(section: str, kind: type, fault: Any) -> str:
+def _explained(section: str, kind: type, values: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
+    """Every problem of a section once: those of the fields' own rules first, then what else pydantic found."""
+    faults = error.errors()
+    ruled = ranges.rules(kind)
+    unsure = {str(fault["loc"][0]) for fault in faults if fault["loc"]} - set(ruled)
+    found = ranges.problems(kind, {name: values[name] for name in values if name in _names(kind)}, unsure)
+    yield from (f"{section}.{problem}" for problem in found.values())
+    for fault in faults:
+        told = str(fault["loc"][0]) in found if fault["loc"] else bool(found)
+        if not told:
+            yield from _in_words(section, kind, fault)
+
+
+def _in_words(section: str, kind: type, fault: Any) -> Iterator[str]:
     where = ".".join([section, *map(str, fault["loc"])])
-    if fault["type"] == "unexpected_keyword_argument":
+    reason = fault.get("ctx", {}).get("error")
+    if isinstance(reason, OutOfRange):
+        yield from (f"{where}.{problem}" for problem in reason.problems)
+    elif fault["type"] == "unexpected_keyword_argument":
         known = f"; expected {_field_names(kind)}" if len(fault["loc"]) == 1 else ""
-        return f"{where}: unknown parameter{known}"
-    if fault["type"] == "missing":
-        return f"{where}: missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    found = fault["input"] if not isinstance(fault["input"], dict | list) else None
-    return f"{where}: {message[0].lower() + message[1:]}" + (f", found {found!r}" if found is not None else "")
+        yield f"{where}: unknown parameter{known}"
+    elif fault["type"] == "missing":
+        yield f"{where}: missing"
+    elif expected := EXPECTED.get(fault["type"]) or fault.get("ctx", {}).get("expected"):
+        yield wrong(where, fault["input"], expected)
+    else:
+        message = fault["msg"].removeprefix("Value error, ")
+        yield f"{where}: {message[0].lower() + message[1:]}"
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _field_names(kind: type) -> str:
-    return ", ".join(field.name for field in dataclasses.fields(kind))
+    return ", ".join(_names(kind))
 
 
 def _message(path: Path, problems: list[str]) -> str:

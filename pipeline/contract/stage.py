@@ -4,8 +4,9 @@
 
 An ``In`` is a path that it reads, an ``Out`` one that it writes; each is a flag of that name.  A dataclass is filled
 from params.yaml: ``cfg`` from the section of the stage's own name, any other parameter from the section of its own.
-An ``In`` that is named like a field of ``cfg`` is that parameter, and needs no flag: a ``cmd`` in dvc.yaml goes through
-a shell, which must never see a parameter.  A ``Tracker`` is handed in.  What it gives back is its metrics and what there is to show of them.
+An ``In`` that is named like a field of ``cfg`` is that parameter, and needs no flag: a ``cmd`` in dvc.yaml goes
+through a shell, which must never see a parameter.  A ``Tracker`` is handed in.  What it gives back is its metrics and
+what there is to show of them.
 
 Stages are the modules of ``pipeline.stages``, each with a function of its name, and entry points of that name of
 others'.  Nothing outside that folder knows which there are.

@@ -8,34 +8,27 @@ training text.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from gptcore.artifact import sha256_text
 from gptcore.errors import DataError
+from gptcore.ranges import Checked, Number, Whole
 from pipeline.corpus.document import Document
 from pipeline.store.splits import SPLITS
 
+Fraction = Annotated[float, Number(0, 0.5, open_low=True, open_high=True)]
+
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Checked):
     """How much is held out."""
 
-    val_fraction: float
+    val_fraction: Fraction
     """Share of the text on which choices are made."""
-    test_fraction: float
+    test_fraction: Fraction
     """Share of the text on which results are reported."""
-    min_documents: int
+    min_documents: Annotated[int, Whole(0, 1_000_000_000)]
     """With fewer documents than this, each is cut into blocks instead of going whole to one split."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a share above 0 and below 0.5"
-            for name in ("val_fraction", "test_fraction")
-            if not 0 < (value := getattr(self, name)) < 0.5
-        ]
-        if self.min_documents < 0:
-            problems.append(f"min_documents = {self.min_documents}: expected at least 0")
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 def split_documents(documents: Sequence[Document], config: SplitConfig) -> dict[str, list[Document]]:

@@ -7,13 +7,15 @@ package's name.
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gptcore.formats.table import Model
 from gptcore.seams import Seam
-from gptcore.tokenizer import Tokenizer
-from pipeline.exporters.parity import Reader
-from pipeline.store.checkpoint import About
+
+if TYPE_CHECKING:  # whoever only asks which formats there are needs no PyTorch
+    from gptcore.formats.table import Model
+    from gptcore.tokenizer import Tokenizer
+    from pipeline.exporters.parity import Reader
+    from pipeline.store.checkpoint import About
 
 EXPORTERS = Seam("pipeline.exporters.formats", "EXPORTER")
 
@@ -22,9 +24,9 @@ EXPORTERS = Seam("pipeline.exporters.formats", "EXPORTER")
 class Exported:
     """What is exported."""
 
-    model: Model
-    tokenizer: Tokenizer
-    about: About
+    model: "Model"
+    tokenizer: "Tokenizer"
+    about: "About"
 
     @property
     def longest(self) -> int:
@@ -41,5 +43,5 @@ class Exporter(Protocol):
     def write(self, directory: Path, exported: Exported) -> None:
         """Write the model for that program; equal models give equal bytes."""
 
-    def reader(self, directory: Path) -> AbstractContextManager[Reader]:
+    def reader(self, directory: Path) -> "AbstractContextManager[Reader]":
         """That program, or another that reads the same, having read what was written: the other side of the proof."""

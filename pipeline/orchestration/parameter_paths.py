@@ -1,7 +1,7 @@
 """Paths that params.yaml chooses: each must be there, or be made by a stage, before anything runs.
 
-A dep of dvc.yaml that is nothing but ``${section.name}`` is such a path.  DVC asks for it too, but only when it comes to
-the stage, with exit code 255 and without the name of the parameter.
+A dep of dvc.yaml that is nothing but ``${section.name}`` is such a path.  DVC asks for it too, but only when it comes
+to the stage, with exit code 255 and without the name of the parameter.
 """
 
 import os

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
+from gptcore.ranges import OutOfRange
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.readers import READERS, Reader, parse
 from pipeline.sources import hub, pinned
@@ -56,8 +57,8 @@ class SourceConfig:
     """Every label there may be, in the order of the class indices."""
 
     def __post_init__(self) -> None:
-        if problems := "; ".join(self._problems()):
-            raise ValueError(problems)
+        if problems := list(self._problems()):
+            raise OutOfRange(problems)
 
     @property
     def layout(self) -> Layout:
@@ -101,8 +102,8 @@ class DownloadConfig:
     """Train on the text in ``data/own`` instead of the sources with role ``corpus``."""
 
     def __post_init__(self) -> None:
-        if problems := "; ".join(self._problems()):
-            raise ValueError(problems)
+        if problems := list(self._problems()):
+            raise OutOfRange(problems)
 
     def _problems(self) -> Iterator[str]:
         for name in self.sources:

@@ -14,9 +14,8 @@ Samples are computed in float32, one by one, each from a seed of its own: a prom
 the others as they are.  With the default parameters the stage takes 15 s of one core.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from pipeline.contract.stage import In, Out
 from pipeline.evaluation import held_out
 from pipeline.evaluation.held_out import rounded
 from pipeline.evaluation.shown import draw_bars, markdown, view
+from pipeline.settings.evaluate import EvaluateConfig
 from pipeline.store.artifact import content_hash, file_hash
 from pipeline.store.checkpoint import Checkpoint
 from pipeline.store.outputs import Evaluation
@@ -42,53 +42,6 @@ from pipeline.tasks import prompting
 from pipeline.tasks.problems import Problem
 from pipeline.tasks.sets import TASKS, Amount, Task, TaskData
 from pipeline.tracking.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """How to measure, and on how much."""
-
-    stride: int
-    """Tokens from one window of the held-out text to the next; 0: half the model's context."""
-    batch_windows: int
-    """Windows, or prompts, in one forward pass."""
-    prompts: list[str]
-    """What the samples continue; an empty one begins a new document."""
-    temperatures: list[float]
-    """Of the samples; 0 takes the likeliest token every time."""
-    max_new_tokens: int
-    """Tokens of a sample, at most."""
-    shots: list[int]
-    """Numbers of solved examples in a prompt."""
-    prompt_examples: int
-    """Test documents to classify by prompting, at most."""
-    prompt_examples_per_kind: int
-    """Test instructions of each kind to answer by prompting, at most."""
-    seed: int
-    """Of the samples and of the draw of examples."""
-    tasks: list[str] = field(default_factory=lambda: ["classification", "instruction"])
-    """Members of `pipeline.tasks.sets` to solve by prompting."""
-
-    def __post_init__(self) -> None:
-        if problems := "; ".join(self._problems()):
-            raise ValueError(problems)
-
-    def _problems(self) -> Iterator[str]:
-        for name in ("batch_windows", "max_new_tokens", "prompt_examples", "prompt_examples_per_kind"):
-            if (value := getattr(self, name)) < 1:
-                yield f"{name} = {value}: expected a whole number of at least 1"
-        if self.stride < 0:
-            yield f"stride = {self.stride}: expected a number of tokens, or 0 for half the context"
-        if unknown := [name for name in self.tasks if name not in TASKS]:
-            yield f"tasks: expected {', '.join(TASKS.names())}, found {', '.join(unknown)}"
-        for name in ("prompts", "temperatures", "shots", "tasks"):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values):
-                yield f"{name} = {values}: expected at least one, and no two that are equal"
-        for name in ("temperatures", "shots"):
-            values = getattr(self, name)
-            if not all(0 <= value < math.inf for value in values):
-                yield f"{name} = {values}: expected finite numbers of at least 0"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ compute what our model computes (`exporters/parity.py`); what differs is refused
 checkpoint is for, its manifest says: the stage that made it put it there.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,12 @@ from pipeline.contract.stage import In, Out
 from pipeline.exporters import EXPORTERS, Exported, Exporter
 from pipeline.exporters.card import model_card
 from pipeline.exporters.parity import Parity, compare
+from pipeline.settings.export import ExportConfig
 from pipeline.store.checkpoint import Checkpoint
 from pipeline.store.outputs import Export
 from pipeline.store.view import Headline, Note, Outcome, Show, Table, View
 
 NAME = __name__.rpartition(".")[2]
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """For whom, and how much the proof compares."""
-
-    formats: list[str] = field(default_factory=lambda: ["hugging-face"])
-    """Members of `pipeline.exporters.formats`; the card states the proof of the first."""
-    parity_texts: int = 16
-    """Texts: by turns one of a fixed list of many kinds, and random tokens as long as the context."""
-    parity_tokens: int = 32
-    """New tokens of each greedy continuation."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected at least 1"
-            for name in ("parity_texts", "parity_tokens")
-            if (value := getattr(self, name)) < 1
-        ]
-        unknown = [name for name in self.formats if name not in EXPORTERS]
-        if unknown or not self.formats:
-            found = ", ".join(unknown) or "none"
-            problems.append(f"formats: expected some of {', '.join(EXPORTERS.names())}, found {found}")
-        if len(set(self.formats)) < len(self.formats):
-            problems.append(f"formats: expected each once, found {', '.join(self.formats)}")
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 def export(checkpoint: In, out: Out, cfg: ExportConfig) -> Outcome:

@@ -12,7 +12,6 @@ to beat on this task.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from gptcore.formats.directory import gpt_config, save_model
 from gptcore.model import Classifier
 from gptcore.objectives.classification import Classification
 from gptcore.tokenizer import Tokenizer
-from gptcore.train import TrainConfig
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.document import LabelledDocument
 from pipeline.corpus.splits import place_of
+from pipeline.settings.finetune_classify import FinetuneClassifyConfig
 from pipeline.store.checkpoint import About, Checkpoint
 from pipeline.store.plain import as_plain, write_csv
 from pipeline.store.view import Headline, Matrix, Outcome, Texts, View
@@ -42,34 +41,6 @@ from pipeline.training.curve import shown, write_curve
 
 NAME = __name__.rpartition(".")[2]
 WORST_MISTAKES, SHOWN_MISTAKES, SHOWN_CHARACTERS = 20, 6, 600
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneClassifyConfig(TrainConfig):
-    """`gptcore.train.TrainConfig` and what the stage adds."""
-
-    batch_documents: int
-    """Documents per batch."""
-    max_tokens: int
-    """Tokens of a document that are read; the rest is cut off."""
-    val_fraction: float
-    """Share of the published training split that is kept for validation."""
-    eval_every: int
-    """Steps between evaluations on the validation documents."""
-    save_every: int
-    """Steps between saved training states."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a whole number of at least 1"
-            for name in ("batch_documents", "max_tokens", "eval_every", "save_every")
-            if (value := getattr(self, name)) < 1
-        ]
-        if not 0 < self.val_fraction < 0.5:
-            problems.append(f"val_fraction = {self.val_fraction}: expected a share above 0 and below 0.5")
-        if problems:
-            raise ValueError("; ".join(problems))
-        super().__post_init__()
 
 
 def finetune_classify(

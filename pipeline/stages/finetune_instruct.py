@@ -8,7 +8,6 @@ it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from gptcore.model import GPT
 from gptcore.objectives.response import Example, Response, instruction_batch, instruction_example, response_loss
 from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
-from gptcore.train import TrainConfig
 from pipeline.contract.stage import In, Out
+from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.store.artifact import file_hash
 from pipeline.store.checkpoint import About, Checkpoint
 from pipeline.store.plain import as_plain
@@ -58,30 +57,6 @@ print(answer(messages)[0]["generated_text"][-1]["content"])""",
         "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."
     ],
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneInstructConfig(TrainConfig):
-    """`gptcore.train.TrainConfig` and what the stage adds."""
-
-    batch_examples: int
-    """Examples per batch."""
-    max_new_tokens: int
-    """Longest answer at the evaluation."""
-    eval_every: int
-    """Steps between evaluations of the response loss on the validation entries."""
-    save_every: int
-    """Steps between saved training states."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a whole number of at least 1"
-            for name in ("batch_examples", "max_new_tokens", "eval_every", "save_every")
-            if (value := getattr(self, name)) < 1
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        super().__post_init__()
 
 
 def finetune_instruct(

@@ -13,7 +13,6 @@ no architecture is, the copy is read by gptcore itself.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.exporters.parity import Parity, compare
 from pipeline.exporters.transformers_reader import reader_of
+from pipeline.settings.load_gpt2 import LoadGpt2Config
 from pipeline.store.artifact import Artifact, file_hash
 from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
 from pipeline.store.plain import as_plain
@@ -34,16 +34,6 @@ from pipeline.store.view import Numbers, Outcome, View
 
 NAME = __name__.rpartition(".")[2]
 PARITY_TEXTS, PARITY_TOKENS = 8, 20
-
-
-@dataclass(frozen=True)
-class LoadGpt2Config:
-    source: str
-    """Model directory in GPT-2's, Llama's or gptcore's layout; the flag ``--source`` names another."""
-
-    def __post_init__(self) -> None:
-        if not self.source:
-            raise ValueError("source: expected a directory, found nothing")
 
 
 def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:

@@ -6,7 +6,6 @@ the loss curve.  The same windows, parameters, versions
 and machine class give the same bytes, however often the run was killed on the way.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from gptcore.machine.identity import machine_class
 from gptcore.model import GPT
 from gptcore.objectives import OBJECTIVES, Objective
 from gptcore.tokenizer import Tokenizer
-from gptcore.train import TrainConfig
 from pipeline.contract.stage import In, Out
+from pipeline.settings.pretrain import PretrainConfig
 from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Headline, Outcome, View
@@ -35,34 +34,6 @@ from pipeline.training import run as training
 from pipeline.training.curve import shown, write_curve
 
 NAME = __name__.rpartition(".")[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig(TrainConfig):
-    """`gptcore.train.TrainConfig` and what the stage adds."""
-
-    objective: str = "next-token"
-    """What is learned: a member of `gptcore.objectives` that learns from windows of text."""
-    batch_windows: int
-    """Windows per batch."""
-    eval_every: int
-    """Steps between evaluations on the validation split."""
-    eval_windows: int
-    """Validation windows per evaluation."""
-    save_every: int
-    """Steps between saved training states."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a whole number of at least 1"
-            for name in ("batch_windows", "eval_every", "eval_windows", "save_every")
-            if (value := getattr(self, name)) < 1
-        ]
-        if self.objective not in OBJECTIVES:
-            problems.append(f"objective = {self.objective!r}: expected one of {', '.join(OBJECTIVES.names())}")
-        if problems:
-            raise ValueError("; ".join(problems))
-        super().__post_init__()
 
 
 def pretrain(

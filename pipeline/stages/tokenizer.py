@@ -6,8 +6,9 @@ small model move from a table of rare words into its layers (docs/defaults.md ha
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from gptcore.ranges import Checked, Whole
 from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.documents import read_documents
@@ -20,15 +21,11 @@ from pipeline.store.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
+class TokenizerConfig(Checked):
     kind: Literal["gpt2", "bpe"]
     """GPT-2's published vocabulary, or one trained on the corpus."""
-    vocab_size: int
+    vocab_size: Annotated[int, Whole(257, 1_000_000)]
     """Ids of a trained vocabulary, the 256 bytes and end-of-text included."""
-
-    def __post_init__(self) -> None:
-        if not 257 <= self.vocab_size <= 1_000_000:
-            raise ValueError(f"vocab_size = {self.vocab_size}: expected 257 … 1,000,000")
 
 
 def tokenizer(raw: In, out: Out, cfg: TokenizerConfig, split: SplitConfig, corpus: CleanConfig) -> Outcome:

@@ -4,35 +4,15 @@ A window is ``context_length`` tokens and the same shifted by one; windows start
 The windows themselves are not written: with the stream, the context and the stride each is a slice.
 """
 
-from dataclasses import dataclass
-
 from gptcore.data import WindowDataset
 from gptcore.errors import DataError
 from pipeline.contract.stage import In, Out
+from pipeline.settings.windows import WindowsConfig
 from pipeline.store.plain import as_plain
 from pipeline.store.splits import SPLITS
 from pipeline.store.tokens import Tokens
 from pipeline.store.view import Outcome, Table, View
 from pipeline.store.windows import Windows, open_stream, write_stream
-
-
-@dataclass(frozen=True)
-class WindowsConfig:
-    context_length: int
-    """Tokens of a window; also the model's context."""
-    stride: int
-    """Tokens from the start of one window to the next; below context_length they overlap."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} = {value}: expected a whole number of at least 1"
-            for name in ("context_length", "stride")
-            if (value := getattr(self, name)) < 1
-        ]
-        if self.stride > self.context_length:
-            problems.append(f"stride = {self.stride}: above context_length = {self.context_length} it would skip text")
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 def windows(tokens: In, out: Out, cfg: WindowsConfig) -> Outcome:

@@ -6,8 +6,9 @@ package's name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from gptcore.ranges import Checked, Each, OneOf
 from gptcore.seams import Seam
 from pipeline.corpus.document import Document
 
@@ -22,15 +23,11 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class CleanConfig:
+class CleanConfig(Checked):
     """How the corpus is cleaned."""
 
-    steps: list[str]
+    steps: Annotated[list[str], Each(OneOf(STEPS.names), not_empty=False, different=False)]
     """In the order in which they run."""
-
-    def __post_init__(self) -> None:
-        if unknown := [name for name in self.steps if name not in STEPS]:
-            raise ValueError(f"steps: expected {', '.join(STEPS.names())}, found {', '.join(unknown)}")
 
 
 def clean(documents: Sequence[Document], config: CleanConfig) -> tuple[list[Document], dict[str, int]]:

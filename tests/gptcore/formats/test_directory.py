@@ -271,7 +271,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_loaded(directory: Path, ma
         ({"n_layer": 0}, "n_layer = 0"),
         ({"n_layer": 2.5}, "n_layer = 2.5"),
         ({"n_embd": None}, "d_model = None"),
-        ({"vocab_size": "61"}, "vocab_size = 61: expected a whole number"),
+        ({"vocab_size": "61"}, "vocab_size = '61': expected a whole number"),
         ({"resid_pdrop": 1.5}, "dropout = 1.5"),
         ({"resid_pdrop": "much"}, "config.json"),
         ({"activation_function": "relu", "n_inner": 7}, "'gelu_new' only; n_inner = 7"),

@@ -236,7 +236,7 @@ def edit_config(directory: Path, **changes: Any) -> None:
         ({"attention_bias": True, "mlp_bias": ...}, "mlp_bias = False: this model computes True only"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type = 'linear': this model computes"),
         ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic"}}, "rope_type = 'dynamic': this model computes"),
-        ({"rope_parameters": {"rope_theta": 0.1}}, "rope_theta = 0.1: expected a finite number"),
+        ({"rope_parameters": {"rope_theta": 0.1}}, "rope_theta = 0.1: expected a number in 1"),
         ({"rope_parameters": {"rope_theta": "many"}}, "config.json"),
         ({"num_attention_heads": 5}, "d_model = 24: expected a multiple of n_head = 5"),
         ({"num_attention_heads": 8}, "d_model / n_head = 3: rotary positions turn pairs"),

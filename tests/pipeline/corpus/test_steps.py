@@ -57,7 +57,7 @@ def test_equal_texts_are_kept_once() -> None:
 
 
 def test_a_step_of_ones_own_is_an_installed_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="found only-short"):
+    with pytest.raises(ValueError, match="found 'only-short'"):
         CleanConfig(["only-short"])
     code = "def MEMBER(documents):\n    return [d for d in documents if len(d.text) < 4]\n"
     install(tmp_path, "pipeline.corpus.steps", "only-short", code)
@@ -70,5 +70,7 @@ def test_a_step_of_ones_own_is_an_installed_entry_point(tmp_path: Path, monkeypa
 
 def test_an_unknown_step_is_refused_by_name() -> None:
     assert {ENDS, TWICE} <= set(STEPS.names())
-    with pytest.raises(ValueError, match=r"steps: expected .*exact-duplicates.*line-ends.*, found spelling, magic$"):
+    with pytest.raises(
+        ValueError, match=r"steps: expected .*exact-duplicates.*line-ends.*, found 'spelling', 'magic'$"
+    ):
         CleanConfig([ENDS, "spelling", "magic"])

@@ -279,7 +279,7 @@ def test_a_bad_section_is_refused(tmp_path: Path, changes: dict[str, Any], compl
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     changed = parameters()["sources"]
     changed["tales"] |= {"sha256": "abc", "licence": ""}
-    with pytest.raises(ParameterError, match=r"sha256: .*; licence: "):
+    with pytest.raises(ParameterError, match=r"tales\.sha256: .*\n.*tales\.licence: "):
         config(tmp_path, sources=changed)
 
 

@@ -446,7 +446,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_an_unknown_task_is_told_beside_those_there_are() -> None:
-    with pytest.raises(ValueError, match="tasks: expected classification, instruction, found translation"):
+    with pytest.raises(ValueError, match="tasks: expected some of classification, instruction, found 'translation'"):
         replace(CONFIG, tasks=["instruction", "translation"])
 
 

@@ -144,8 +144,8 @@ def test_the_data_are_the_same_bytes_again(project: Path) -> None:
 
 
 def test_a_context_longer_than_the_text_says_what_fits(project: Path) -> None:
-    with pytest.raises(DataError, match=r"windows\.context_length = 10000000: longer than .* set it to at most \d+"):
-        windows(project / "tokens", project / "w", WindowsConfig(context_length=10_000_000, stride=8))
+    with pytest.raises(DataError, match=r"windows\.context_length = 1000000: longer than .* set it to at most \d+"):
+        windows(project / "tokens", project / "w", WindowsConfig(context_length=1_000_000, stride=8))
     assert not (project / "w").exists()
 
 

@@ -1,0 +1,23 @@
+"""How the foundation is taught to label texts."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from gptcore.ranges import Batch, Context, Number, Steps
+from gptcore.train_config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneClassifyConfig(TrainConfig):
+    """`gptcore.train_config.TrainConfig` and what the stage adds."""
+
+    batch_documents: Batch
+    """Documents per batch."""
+    max_tokens: Context
+    """Tokens of a document that are read; the rest is cut off."""
+    val_fraction: Annotated[float, Number(0, 0.5, open_low=True, open_high=True)]
+    """Share of the published training split that is kept for validation."""
+    eval_every: Steps
+    """Steps between evaluations on the validation documents."""
+    save_every: Steps
+    """Steps between saved training states."""
