@@ -15,7 +15,7 @@ from pipeline.contract import params
 from pipeline.contract.stage import STAGES, function_of
 
 TARGETS = click.argument("targets", nargs=-1)
-PROFILE = click.option("--profile", default="", help="overlay of params.yaml: a file in profiles/, without .yaml")
+PROFILE = click.option("--profile", default="", help="overlays of params.yaml: files in profiles/, as in tiny+own")
 FORCE = click.option("--force", is_flag=True, help="run the stages even if nothing changed")
 
 
@@ -46,7 +46,7 @@ def flow(targets: tuple[str, ...], force: bool, profile: str) -> None:
     from pipeline.orchestration import runner
 
     runner.prepare(profile)
-    sys.exit(runner.run(runner.flow, targets, force, profile))
+    sys.exit(runner.run(runner.flow, targets, force))
 
 
 @app.command()
@@ -58,7 +58,7 @@ def repro(targets: tuple[str, ...], force: bool, profile: str) -> None:
     from pipeline.orchestration import runner
 
     runner.prepare(profile)
-    sys.exit(runner.run(runner.plain, targets, force, profile))
+    sys.exit(runner.run(runner.plain, targets, force))
 
 
 @app.command()
@@ -69,6 +69,30 @@ def check() -> None:
     params.check_all()
     parameter_paths.check(project.root())
     print("params.yaml: ok")
+
+
+@app.command()
+@click.argument("names", required=False)
+def profile(names: str | None) -> None:
+    """Bring profiles into force without running: tiny, tiny+own, none.  Without NAMES say what is in force."""
+    from pipeline.contract import profiles
+
+    if names:
+        profiles.apply(names)
+    print(f"in force: {profiles.in_force() or 'no profile'}")
+    edits = profiles.own_edits()
+    print(
+        "your own edits: "
+        + (
+            "none"
+            if edits == {}
+            else ""
+            if edits
+            else "not known, for no commit holds the parameters without a profile"
+        )
+    )
+    for name, (committed, own) in (edits or {}).items():
+        print(f"  {name} = {own!r}  (committed: {committed!r})")
 
 
 @app.command()

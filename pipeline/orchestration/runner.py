@@ -1,8 +1,8 @@
 """A run of the DAG, whichever way it is driven: what belongs before it and after it.
 
 Two ways drive it: ``plain`` is ``dvc repro`` (`dvc_repro.py`), ``flow`` a Prefect flow (`prefect_flow.py`).  The work
-is DVC's in both, and gives the same files.  Before: the profile is merged and all parameters are checked, so that
-nothing starts that can't end.  After: the verdict says whether the bytes are those that the commit records, the
+is DVC's in both, and gives the same files.  Before: the profile comes into force and all parameters are checked, so
+that nothing starts that can't end.  After: the verdict says whether the bytes are those that the commit records, the
 report is rendered, the summary says where to look, and the tracker's spool is delivered.
 
 Prefect is imported at the last moment and its failure to import is survived: a broken installation of the
@@ -27,21 +27,20 @@ from pipeline.report.summary import summary
 from pipeline.tracking import runs
 
 INTERRUPTED = 130
-GO_BACK = "git checkout params.yaml dvc.lock data/metrics"
 
 Way = Callable[[Sequence[str], bool], int]
 """(targets, force) → exit code."""
 
 
 def prepare(profile: str) -> None:
-    """Merge the profile, if there is one, and check all parameters."""
+    """Bring the profile into force, if one is named, and check all parameters."""
     if profile:
         profiles.apply(profile)
     params.check_all()
     parameter_paths.check(project.root())
 
 
-def run(way: Way, targets: Sequence[str] = (), force: bool = False, profile: str = "") -> int:
+def run(way: Way, targets: Sequence[str] = (), force: bool = False) -> int:
     """Bring ``targets`` (default: everything) up to date; returns the exit code."""
     root = project.root()
     project.quiet()
@@ -51,8 +50,7 @@ def run(way: Way, targets: Sequence[str] = (), force: bool = False, profile: str
             record.fail(f"exit code {code}", "KILLED" if code == INTERRUPTED else "FAILED")
     code = _stopped(code) if code else _tell(root, targets)
     _view("the tracker", runs.deliver)
-    if profile:
-        print(f"\nparams.yaml now holds the profile {profile!r}; going back: {GO_BACK}")
+    _view("the profile", lambda: _tell_profile(root))
     return code
 
 
@@ -97,6 +95,14 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
         print(f"\n{found.text}")
     _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
     return 0 if found is None or found.kept else 1
+
+
+def _tell_profile(root: Path) -> None:
+    if names := profiles.in_force(root):
+        print(
+            f"\nIn force: profile {names}. Going back, with your own edits kept: {profiles.GO_BACK}; then `dvc repro` "
+            "takes what was made before from DVC's cache"
+        )
 
 
 def _view(name: str, show: Callable[[], object]) -> None:
