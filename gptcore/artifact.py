@@ -6,9 +6,7 @@ at any point leaves either the former artifact or the new one, never half of one
 an artifact: each file is hashed (1.8 GB/s on the reference machine) and compared with the manifest before
 anything looks inside, so a flipped bit is an error that names the file.
 
-The manifest holds only what determines the content: per file sha256 and size, the configuration, the
-content hashes of the inputs, and a sha256 over all of this, for a bit may flip in the manifest too.
-Times, hosts, paths, thread counts and speeds belong elsewhere: they would make equal artifacts differ.
+What the manifest says, and how it is read, is in `manifest.py`.
 
 Rejected: writing in place behind a marker file (a kill while overwriting loses the former artifact) and
 trusting the cache that checked the directory out (a corrupted cache is checked out without a word).
@@ -24,41 +22,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gptcore.errors import DataError, DiskError
+from gptcore.manifest import FORMAT, MANIFEST, REMEDY, Manifest, canonical_json, read_manifest, sha256_text
 
-MANIFEST = "manifest.json"
-FORMAT = 1
-REMEDY = "delete {} and make it again"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux's fcntl.h
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a verified artifact says about itself."""
-
-    directory: Path
-    kind: str
-    """What the directory holds, e.g. ``"tokens"``: refuses a directory of another kind."""
-    content_hash: str
-    """sha256 over what the artifact *means*; by default over the names and hashes of its files."""
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    """Name of each input → its content hash."""
-    files: dict[str, dict[str, Any]]
-    """Relative path → ``{"sha256": …, "size": bytes}``."""
-
-
-def canonical_json(value: Any) -> str:
-    """The one spelling of ``value`` as JSON: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def sha256_text(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
@@ -142,46 +112,32 @@ def open_verified(directory: Path, kind: str | None = None, remedy: str = REMEDY
     manifest = read_manifest(directory, kind, remedy)
     directory = Path(directory)
     advice = remedy.format(directory)
-    present = {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()}
-    for name, fact in manifest.files.items():
-        if name not in present:
-            raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {advice}")
-        if (size := (directory / name).stat().st_size) != fact["size"]:
-            raise DataError(f"{directory / name}: expected {fact['size']} bytes, found {size}; {advice}")
-        if (found := sha256_file(directory / name)) != fact["sha256"]:
-            raise DataError(f"{directory / name}: damaged: expected sha256 {fact['sha256']}, found {found}; {advice}")
+    try:
+        present = _present(directory, advice)
+        for name, fact in manifest.files.items():
+            if name not in present:
+                raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {advice}")
+            _verify(directory / name, fact, advice)
+    except OSError as error:
+        raise DataError(f"{error.filename or directory}: can't be read ({error.strerror}); {advice}") from None
     if extra := sorted(present - set(manifest.files) - {MANIFEST}):
         raise DataError(f"{directory / extra[0]}: a file that {MANIFEST} does not know; {advice}")
     return manifest
 
 
-def read_manifest(directory: Path, kind: str | None = None, remedy: str = REMEDY) -> Manifest:
-    """Read ``directory``'s manifest without hashing the files; checks its form and ``kind``."""
-    directory = Path(directory)
-    path = directory / MANIFEST
-    try:
-        fields = dict(json.loads(path.read_text(encoding="utf-8")))
-        if fields.pop("sha256", None) != sha256_text(canonical_json(fields)):
-            raise ValueError("damaged: its own sha256 is another")
-        if fields["format"] != FORMAT:
-            raise ValueError(f"expected format {FORMAT}, found {fields['format']!r}")
-        manifest = Manifest(
-            directory=directory,
-            kind=fields["kind"],
-            content_hash=fields["content_hash"],
-            config=fields["config"],
-            inputs=fields["inputs"],
-            files=fields["files"],
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(
-            f"{path}: missing, so {directory} is no complete artifact; {remedy.format(directory)}"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a manifest of this project ({error}); {remedy.format(directory)}") from None
-    if kind is not None and manifest.kind != kind:
-        raise DataError(f"{directory}: expected an artifact of kind {kind!r}, found {manifest.kind!r}")
-    return manifest
+def _present(directory: Path, advice: str) -> set[str]:
+    """The files below ``directory``; refuses links, behind which anything may lie, and lie tomorrow something else."""
+    paths = list(directory.rglob("*"))
+    if link := next((path for path in paths if path.is_symlink()), None):
+        raise DataError(f"{link}: expected the file itself, found a symbolic link; {advice}")
+    return {path.relative_to(directory).as_posix() for path in paths if path.is_file()}
+
+
+def _verify(path: Path, fact: Mapping[str, Any], advice: str) -> None:
+    if (size := path.stat().st_size) != fact["size"]:
+        raise DataError(f"{path}: expected {fact['size']} bytes, found {size}; {advice}")
+    if (found := sha256_file(path)) != fact["sha256"]:
+        raise DataError(f"{path}: damaged: expected sha256 {fact['sha256']}, found {found}; {advice}")
 
 
 def _write_manifest(

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gptcore.artifact import MANIFEST, commit, open_verified, write_tensors
 from gptcore.errors import DataError
+from gptcore.formats.header import opened
 from gptcore.optim import Optimizers
 
 KIND = "training state"
@@ -37,16 +37,19 @@ def load(state: Path | str, model: nn.Module, optimizers: Optimizers) -> tuple[i
     """Restore the state directory ``state`` in place; returns (step, facts)."""
     state = Path(state)
     manifest = open_verified(state, KIND)
-    weights, moments = load_file(state / "weights.safetensors"), load_file(state / "optimizer.safetensors")
+    step, facts = manifest.config.get("step"), manifest.config.get("facts")
+    if type(step) is not int or step < 0 or not isinstance(facts, dict):
+        raise DataError(f"{state}: its manifest names no step; delete the directory to start afresh")
+    weights, moments = _tensors(state / "weights.safetensors"), _tensors(state / "optimizer.safetensors")
     parameters = dict(model.named_parameters())
-    if {n: tuple(p.shape) for n, p in parameters.items()} != {n: tuple(w.shape) for n, w in weights.items()}:
+    if {n: (p.shape, p.dtype) for n, p in parameters.items()} != {n: (w.shape, w.dtype) for n, w in weights.items()}:
         raise DataError(f"{state}: the weights are of another model; delete the directory to start afresh")
     if not _fits(optimizers, moments):
         raise DataError(f"{state}: the state is of another optimizer; delete the directory to start afresh")
     for name, parameter in parameters.items():
         parameter.data.copy_(weights[name])
     optimizers.load_state_tensors(moments)
-    return manifest.config["step"], manifest.config["facts"]
+    return step, facts
 
 
 def latest(directory: Path | str) -> Path | None:
@@ -66,6 +69,11 @@ def prune(directory: Path | str, keep: int) -> None:
     states = sorted(p for p in Path(directory).glob("step-*") if (p / MANIFEST).exists())
     for state in states[: max(0, len(states) - keep)]:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with opened(path) as (file, stored):
+        return {name: file.get_tensor(name) for name in stored}
 
 
 def _fits(optimizers: Optimizers, moments: Mapping[str, Tensor]) -> bool:

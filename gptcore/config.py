@@ -11,7 +11,7 @@ and combine freely; all four together are Llama (Touvron et al., 2023; docs/arch
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from gptcore.ranges import Checked, Context, Number, OneOf, Whole, relation
+from gptcore.ranges import Checked, Context, Number, OneOf, Switch, Whole, relation
 
 CHOICES = {"positions": ("learned", "rotary"), "norm": ("layernorm", "rmsnorm"), "mlp": ("gelu", "swiglu")}
 
@@ -34,9 +34,9 @@ class Architecture(Checked):
     """Attention heads per block; d_model must be a multiple of it."""
     dropout: Probability
     """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
-    bias: bool = True
+    bias: Annotated[bool, Switch()] = True
     """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm never has."""
-    tie_weights: bool = True
+    tie_weights: Annotated[bool, Switch()] = True
     """Whether the head shares the token embedding's matrix, as GPT-2's does."""
     layer_norm_eps: Annotated[float, Number(0, 1, open_low=True, open_high=True)] = 1e-5
     """Added to the variance in LayerNorm, to the mean square in RMSNorm."""

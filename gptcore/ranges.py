@@ -23,7 +23,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Protocol, TypeVar
 
-LONGEST_SHOWN = 80
+from gptcore.untrusted import shown
 
 Method = TypeVar("Method", bound=Callable[[Any], str | None])
 
@@ -75,6 +75,14 @@ class Number:
 
 
 @dataclasses.dataclass(frozen=True)
+class Switch:
+    """True or false, for which neither 1 nor "yes" stands."""
+
+    def problem(self, name: str, value: Any) -> str | None:
+        return None if isinstance(value, bool) else wrong(name, value, "true or false")
+
+
+@dataclasses.dataclass(frozen=True)
 class OneOf:
     """One of some words; where others can add to them, a function that tells which there are."""
 
@@ -104,7 +112,7 @@ class Each:
         if not isinstance(value, list | tuple):
             return wrong(name, value, "a list")
         if self.rule and (bad := [each for each in value if self.rule.problem(name, each)]):
-            return f"{name}: expected {self._members()}, found {', '.join(map(_shown, bad[:10]))}"
+            return f"{name}: expected {self._members()}, found {', '.join(map(shown, bad[:10]))}"
         if self.not_empty and not value:
             return wrong(name, value, f"at least one: {self._members()}")
         if self.different and any(each in value[:place] for place, each in enumerate(value)):
@@ -128,7 +136,7 @@ Steps = Annotated[int, Whole(1, 1_000_000_000)]
 
 def wrong(name: str, value: Any, expected: str) -> str:
     """The one form of these messages."""
-    return f"{name} = {_shown(value)}: expected {expected}"
+    return f"{name} = {shown(value)}: expected {expected}"
 
 
 def relation(*fields: str) -> Callable[[Method], Method]:
@@ -192,12 +200,3 @@ def _defaults(kind: type) -> dict[str, Any]:
     fields = dataclasses.fields(kind)
     made = {f.name: f.default_factory() for f in fields if f.default_factory is not missing}
     return {f.name: f.default for f in fields if f.default is not missing} | made
-
-
-def _shown(value: Any) -> str:
-    """The value as Python writes it, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python prints
-        return f"a very long {type(value).__name__}"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

@@ -6,7 +6,9 @@ checkpoints are such directories too, so what loads a published GPT-2 is what lo
 express is saved in its layout, everything else in our own.
 """
 
-import json
+import math
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +18,13 @@ from gptcore.errors import DataError
 from gptcore.formats.families import FAMILIES
 from gptcore.formats.table import CONFIG_FILE, Model
 from gptcore.model import GPT, Classifier
-from gptcore.tokenizer import Tokenizer
+from gptcore.model.shapes import parameter_shapes
+from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
+from gptcore.untrusted import read_json, shown
 
+LONGEST_LABEL = 1_000
+"""Characters."""
+_ARCHITECTURE = re.compile(r"[\w.-]{1,200}", re.ASCII)
 OWN = "gptcore"
 """The family that expresses everything."""
 
@@ -42,6 +49,9 @@ class Format(Protocol):
     def is_classifier(self, fields: Mapping[str, Any]) -> bool:
         """Whether ``config.json`` describes a classifier."""
 
+    def check(self, directory: Path, config: GPTConfig, labels: int = 0, /) -> None:
+        """Raise ``DataError`` unless the weights are of such a model (``labels``: of a classifier); builds nothing."""
+
     def read(self, directory: Path, model: Model) -> None:
         """Fill ``model`` with the directory's weights."""
 
@@ -50,27 +60,31 @@ class Format(Protocol):
 
 
 def load_model(directory: Path | str) -> GPT:
-    """The language model in ``directory``, whatever its family, in fp32, in evaluation mode."""
+    """The language model in ``directory``, whatever its family, in fp32, in evaluation mode.
+
+    What the weights' file says of itself is held against ``config.json`` first: nothing is built for a directory in
+    which the two disagree, nor a model that this machine's memory can't hold.
+    """
     directory = Path(directory)
     fields = read_config(directory)
-    model = GPT(gpt_config(directory, fields))
-    format_of(fields).read(directory, model)
+    layout, config = format_of(fields), gpt_config(directory, fields)
+    layout.check(directory, config)
+    _check_memory(directory, config)
+    model = GPT(config)
+    layout.read(directory, model)
     return model.eval()
 
 
 def load_classifier(directory: Path | str) -> Classifier:
-    """The sequence classifier (as ``GPT2ForSequenceClassification``) in ``directory``, in evaluation mode."""
+    """The sequence classifier (as ``GPT2ForSequenceClassification``) in ``directory``, as `load_model`."""
     directory = Path(directory)
     fields = read_config(directory)
-    labels, pad_id = fields.get("id2label") or {}, fields.get("pad_token_id")
-    if not labels or not isinstance(pad_id, int) or set(labels) != {str(i) for i in range(len(labels))}:
-        raise DataError(
-            f'{directory / CONFIG_FILE}: expected a classifier\'s id2label (from "0" on) and pad_token_id, '
-            f"found {labels} and {pad_id}"
-        )
-    names = [labels[str(i)] for i in range(len(labels))]
-    model = Classifier(GPT(gpt_config(directory, fields)), names, pad_id)
-    format_of(fields).read(directory, model)
+    layout, config = format_of(fields), gpt_config(directory, fields)
+    names, pad_id = _labels(directory, fields, config)
+    layout.check(directory, config, len(names))
+    _check_memory(directory, config)
+    model = Classifier(GPT(config), names, pad_id)
+    layout.read(directory, model)
     return model.eval()
 
 
@@ -98,14 +112,17 @@ def read_config(directory: Path) -> dict[str, Any]:
     """``config.json`` as a dictionary; refuses what is of no family that we read."""
     path = Path(directory) / CONFIG_FILE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: missing; expected a model directory, an export or a checkpoint") from None
     except ValueError as error:
-        raise DataError(f"{path}: expected JSON: {error}") from None
+        raise DataError(f"{path}: expected a model's configuration in JSON: {error}") from None
     found = fields.get("model_type") if isinstance(fields, dict) else type(fields).__name__
     if not isinstance(fields, dict) or found not in FAMILIES:
-        raise DataError(f"{path}: expected model_type {', '.join(map(repr, FAMILIES.names()))}, found {found!r}")
+        raise DataError(f"{path}: expected model_type {', '.join(map(repr, FAMILIES.names()))}, found {shown(found)}")
+    names = fields.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(n, str) and _ARCHITECTURE.fullmatch(n) for n in names):
+        raise DataError(f"{path}: architectures = {shown(names)}: expected a list of names")
     return fields
 
 
@@ -116,6 +133,21 @@ def gpt_config(directory: Path | str, fields: Mapping[str, Any] | None = None) -
         return format_of(fields).read_config(fields)
     except (ValueError, TypeError) as error:
         raise DataError(f"{Path(directory) / CONFIG_FILE}: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{Path(directory) / CONFIG_FILE}: {error.args[0]}: missing") from None
+
+
+def load_vocabulary(directory: Path | str) -> Tokenizer:
+    """The vocabulary in ``directory``; refuses one that has not an id for each row of the model's embedding."""
+    directory = Path(directory)
+    tokenizer, rows = Tokenizer.load(directory), gpt_config(directory).vocab_size
+    if tokenizer.n_vocab != rows:
+        raise DataError(
+            f"{directory / VOCABULARY_FILES[0]}: expected an id for each of the {rows:,} rows of the embedding "
+            f"(vocab_size in {directory / CONFIG_FILE}), found {tokenizer.n_vocab:,} ids, end-of-text included; "
+            "the vocabulary is of another model"
+        )
+    return tokenizer
 
 
 def format_of(fields: Mapping[str, Any]) -> Format:
@@ -138,3 +170,37 @@ def portable(config: GPTConfig) -> Format:
     """The family that other programs read, where one of them is exact; else our own."""
     known: list[Format] = [FAMILIES[name] for name in FAMILIES.names()]
     return next((each for each in known if each.foreign and each.expresses(config)), FAMILIES[OWN])
+
+
+def _labels(directory: Path, fields: Mapping[str, Any], config: GPTConfig) -> tuple[list[str], int]:
+    """A classifier's labels in the order of their numbers, and the id of its padding."""
+    labels, pad_id = fields.get("id2label") or {}, fields.get("pad_token_id")
+    keys = {str(i) for i in range(len(labels))} if isinstance(labels, dict) else set()
+    if not keys or set(labels) != keys or type(pad_id) is not int or not 0 <= pad_id < config.vocab_size:
+        raise DataError(
+            f'{directory / CONFIG_FILE}: expected a classifier\'s id2label (from "0" on) and pad_token_id '
+            f"(0 … {config.vocab_size - 1:,}), found {shown(labels)} and {shown(pad_id)}"
+        )
+    names = [labels[str(i)] for i in range(len(labels))]
+    if wrong := [name for name in names if not isinstance(name, str) or len(name) > LONGEST_LABEL]:
+        raise DataError(
+            f"{directory / CONFIG_FILE}: id2label: expected texts of at most {LONGEST_LABEL:,} characters, "
+            f"found {shown(wrong[0])}"
+        )
+    return names, pad_id
+
+
+def _check_memory(directory: Path, config: GPTConfig) -> None:
+    """Refuse a model that is larger than this machine's memory; where that isn't known, none."""
+    needed = 4 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
+    if config.positions == "rotary":  # sines, cosines and what they are put together from, for the whole context
+        needed += 4 * 4 * config.context_length * config.head_dim
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # another operating system
+        return
+    if needed > memory > 0:
+        raise DataError(
+            f"{directory}: the model needs {needed / 1e9:,.1f} GB in float32, this machine has {memory / 1e9:,.1f} GB "
+            "of memory; use a smaller model"
+        )

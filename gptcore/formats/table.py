@@ -4,29 +4,37 @@ A column of the table says how their tensor comes from ours: transposed (GPT-2 s
 the second of three equal parts of the rows (Llama keeps queries, keys and values apart, gate and up too).  Two
 functions go between ``config.json`` and `GPTConfig`, and one says which configurations the family expresses *exactly*.
 
-Loading checks everything before it copies anything and lists every problem at once: missing, unexpected,
-wrong shape, wrong number format, not finite.  fp16 and bf16 weights are widened to fp32 without loss.
+The weights' header is held against the configuration before a model of it is built (``check``).  Loading checks
+everything before it copies anything and lists every problem at once: missing, unexpected, wrong shape, wrong number
+format, not finite.  fp16 and bf16 weights are widened to fp32 without loss.
 Only safetensors are read: the older ``.bin`` files are pickles, which can run code.
 
 Rejected: guessing the nearest architecture for the rest.  A model that loads and computes another function
 is worse than one that does not load.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gptcore.artifact import write_json, write_tensors
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
+from gptcore.formats.header import Stored, opened
 from gptcore.model import GPT, Classifier
+from gptcore.model.shapes import parameter_shapes
+from gptcore.ranges import Whole, rules
 from gptcore.tokenizer import Tokenizer
+from gptcore.untrusted import shown
 
+MOST_PROBLEMS = 20
+"""That a message lists; a config of another size than the weights has thousands."""
+_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 Model = GPT | Classifier
 
@@ -42,6 +50,11 @@ class Part(NamedTuple):
         """The part itself; shares our tensor's memory."""
         part = tensor.chunk(self.of)[self.number - 1] if self.of > 1 else tensor
         return part.T if self.transposed else part
+
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """The part's, where our tensor has the shape ``whole``."""
+        part = (whole[0] // self.of, *whole[1:])
+        return part[::-1] if self.transposed else part
 
 
 WHOLE, TRANSPOSED = Part(), Part(transposed=True)
@@ -88,21 +101,29 @@ class TableFormat:
         """Whether a directory with this ``config.json`` holds a classifier."""
         return fields.get("architectures") == [self.architectures[1]]
 
+    def check(self, directory: Path, config: GPTConfig, labels: int = 0) -> None:
+        """Hold what the directory's weights say about themselves against ``config``; with ``labels`` of a classifier.
+
+        Reads the header alone, and builds nothing; ``DataError`` lists everything that is wrong with it.
+        """
+        path = directory / WEIGHTS_FILE
+        with opened(path) as (_, stored):
+            _, problems = self._matched(stored, config, labels)
+        self._refuse(path, problems, stored, config)
+
     def read(self, directory: Path, model: Model) -> None:
         """Fill ``model``, made from the directory's ``config.json``, with the weights that lie there."""
         path = directory / WEIGHTS_FILE
-        try:
-            with safe_open(path, framework="pt") as file:
-                found, problems = self._checked(file, model)
-        except FileNotFoundError:
-            raise DataError(f"{path}: missing (older .bin weights are not read: they can run code)") from None
-        except SafetensorError as error:
-            raise DataError(f"{path}: damaged or not a safetensors file: {error}") from None
-        if problems:
-            raise DataError(f"{path}: {len(problems)} problem(s) with the weights:\n  " + "\n  ".join(problems))
+        with opened(path) as (file, stored):
+            names, problems = self._matched(stored, model.config, len(model.labels))
+            tensors = {row: file.get_tensor(name) for row, name in names.items()}
+            problems += [f"{names[row]}: {p}" for row, tensor in tensors.items() if (p := _not_finite(tensor))]
+            if self.head in stored and model.config.tie_weights and not model.labels:
+                problems += self._other_head(file, stored, tensors)
+        self._refuse(path, problems, stored, model.config)
         parameters = _parameters(model)
         with torch.no_grad():
-            for row, tensor in found.items():
+            for row, tensor in tensors.items():
                 row.part.view(parameters[row.ours]).copy_(tensor)
 
     def write(self, directory: Path, model: Model, tokenizer: Tokenizer | None) -> None:
@@ -124,14 +145,17 @@ class TableFormat:
 
         A tied head is the embedding, and a classifier has no use for the head: neither is stored.
         """
-        names = {name.removeprefix("gpt."): None for name, _ in model.named_parameters()}  # in the model's order
-        if "score.weight" in names:
-            names.pop("head.weight", None)
-        layers = 1 + max(int(name.split(".")[1]) for name in names if name.startswith("blocks."))
-        for theirs, ours, part in self.table or [Row(name, name) for name in names]:
+        return self._rows([name.removeprefix("gpt.") for name, _ in model.named_parameters()])  # in the model's order
+
+    def _rows(self, names: Iterable[str]) -> Iterator[Row]:
+        ours = dict.fromkeys(names)
+        if "score.weight" in ours:
+            ours.pop("head.weight", None)
+        layers = 1 + max(int(name.split(".")[1]) for name in ours if name.startswith("blocks."))
+        for theirs, pattern, part in self.table or [Row(name, name) for name in ours]:
             for layer in range(layers if "{}" in theirs else 1):
-                row = Row(theirs.format(layer), ours.format(layer), part)
-                if row.ours in names or (self.zero_biases and ours.endswith(".bias")):
+                row = Row(theirs.format(layer), pattern.format(layer), part)
+                if row.ours in ours or (self.zero_biases and pattern.endswith(".bias")):
                     yield row
 
     def _fields(self, model: Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
@@ -148,29 +172,51 @@ class TableFormat:
             fields["pad_token_id"] = model.pad_id
         return fields
 
-    def _checked(self, file: Any, model: Model) -> tuple[dict[Row, Tensor], list[str]]:
-        """The tensors of an open file by the row that each belongs to, and everything that is wrong with them."""
-        names = [name for name in file.keys() if not name.endswith(self.buffers)]  # noqa: SIM118
-        stored = {self._canonical(name): name for name in names}
-        problems = [f"{n}: stored a second time as {s}" for n in names if (s := stored[self._canonical(n)]) != n]
-        parameters, found = _parameters(model), {}
-        left = dict(stored)
-        for row in self.rows(model):
-            if row.theirs not in stored:
+    def _matched(
+        self, stored: Mapping[str, Stored], config: GPTConfig, labels: int
+    ) -> tuple[dict[Row, str], list[str]]:
+        """The name under which each row is stored, and everything in the header that ``config`` does not ask for."""
+        names = [name for name in stored if not name.endswith(self.buffers)]
+        left = {self._canonical(name): name for name in names}
+        problems = [
+            f"{_short(name)}: stored a second time as {_short(last)}"
+            for name in names
+            if (last := left[self._canonical(name)]) != name
+        ]
+        shapes, found = parameter_shapes(config), {}
+        if labels:
+            shapes["score.weight"] = (labels, config.d_model)
+        for row in self._rows(shapes):
+            if (name := left.pop(row.theirs, None)) is None:
                 problems.append(f"{row.theirs}: missing")
-                continue
-            name = left.pop(row.theirs)
-            tensor = file.get_tensor(name)
-            if problem := _tensor_problem(tensor, tuple(row.part.view(parameters[row.ours]).shape)):
+            elif problem := _header_problem(stored[name], row.part.shape(_shape_or_zeros(shapes, row.ours))):
                 problems.append(f"{name}: {problem}")
             else:
-                found[row] = tensor
-        if not model.labels and (name := left.pop(self.head, "")):  # a tied head that is stored all the same
-            embedding = next((tensor for row, tensor in found.items() if row.ours == "token_embedding.weight"), None)
-            if embedding is not None and not torch.equal(file.get_tensor(name).float(), embedding.float()):
-                problems.append(f"{name}: config.json ties it to the token embedding, but the two differ")
-        problems += [f"{left[name]}: unexpected" for name in sorted(left)]
-        return found, problems
+                found[row] = name
+        if not labels and "head.weight" not in shapes:
+            left.pop(self.head, None)  # a tied head that is stored all the same, see `_other_head`
+        return found, problems + [f"{_short(left[name])}: unexpected" for name in sorted(left)]
+
+    def _other_head(self, file: Any, stored: Mapping[str, Stored], tensors: Mapping[Row, Tensor]) -> list[str]:
+        """A problem if a stored head is not the embedding that ``config.json`` ties it to."""
+        embedding = next((tensor for row, tensor in tensors.items() if row.ours == "token_embedding.weight"), None)
+        if embedding is None or (
+            stored[self.head].shape == tuple(embedding.shape)
+            and torch.equal(file.get_tensor(self.head).float(), embedding.float())
+        ):
+            return []
+        return [f"{self.head}: config.json ties it to the token embedding, but the two differ"]
+
+    def _refuse(self, path: Path, problems: list[str], stored: Iterable[str], config: GPTConfig) -> None:
+        if not problems:
+            return
+        beginning = next((row.theirs for row in self.table if "{}" in row.theirs), "blocks.{}").partition("{}")[0]
+        numbers = (name.removeprefix(beginning).partition(".")[0] for name in map(self._canonical, stored))
+        layers = len({number for number in numbers if number.isdecimal()})
+        asked = f" (config.json asks for {config.n_layer:,} layers, the file has {layers:,})"
+        lines = "\n  ".join(_first(problems))
+        told = asked if layers != config.n_layer else ""
+        raise DataError(f"{path}: {len(problems):,} problem(s) with the weights{told}:\n  {lines}")
 
     def _canonical(self, name: str) -> str:
         prefix, beginnings = self.prefix
@@ -182,23 +228,58 @@ def missing(stored: Mapping[str, Any], names: Mapping[str, Any], optional: str =
     return [f"{key}: missing" for key in names if key not in stored and key != optional]
 
 
+def refuse(problems: Sequence[str]) -> None:
+    """Raise ``ValueError`` with the first of ``problems``, if there are any."""
+    if problems:
+        raise ValueError("; ".join(_first(problems)))
+
+
+def wrong_sizes(stored: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """A problem for each size that is stored under one of ``names`` (theirs → ours) and can't be one."""
+    known = rules(GPTConfig)
+    sizes = [
+        (theirs, known[ours]) for theirs, ours in names.items() if isinstance(known[ours], Whole) and theirs in stored
+    ]
+    return [problem for theirs, rule in sizes if (problem := rule.problem(theirs, stored[theirs]))]
+
+
 def other_values(stored: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
     """Keys with another value than the one this model computes, for which an absent key stands too."""
     return [
-        f"{key} = {stored[key]!r}: this model computes {value!r} only"
+        f"{key} = {shown(stored[key])}: this model computes {value!r} only"
         for key, value in computed.items()
-        if key in stored and stored[key] != value
+        if key in stored and not (type(stored[key]) is type(value) and stored[key] == value)
     ]
 
 
-def _tensor_problem(tensor: Tensor, expected: tuple[int, ...]) -> str | None:
-    if tuple(tensor.shape) != expected:
-        return f"expected shape {expected}, found {tuple(tensor.shape)}"
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        return f"expected float32, float16 or bfloat16, found {str(tensor.dtype).removeprefix('torch.')}"
-    if not torch.isfinite(tensor).all():
-        return f"expected finite numbers, found {int((~torch.isfinite(tensor)).sum())} that are not"
+def _header_problem(stored: Stored, expected: tuple[int, ...]) -> str | None:
+    if stored.shape != expected:
+        return f"expected shape {expected}, found {stored.shape}"
+    if stored.dtype not in ("F32", "F16", "BF16"):
+        words = re.sub(r"^(BF|F|I|U)(?=\d+$)", lambda kind: _KINDS[kind[1]], stored.dtype)
+        return f"expected float32, float16 or bfloat16, found {words}"
     return None
+
+
+def _not_finite(tensor: Tensor) -> str | None:
+    if (finite := torch.isfinite(tensor)).all():
+        return None
+    return f"expected finite numbers, found {int((~finite).sum())} that are not"
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    more = [f"… and {len(problems) - MOST_PROBLEMS:,} more"] * (len(problems) > MOST_PROBLEMS)
+    return [*problems[:MOST_PROBLEMS], *more]
+
+
+def _short(name: str) -> str:
+    """A tensor's name as its file has it, cut where no name of a tensor goes on."""
+    return name if len(name) <= 120 else f"{name[:119]}…"
+
+
+def _shape_or_zeros(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    """A parameter's, or that of the zeros that stand for a bias the model goes without."""
+    return shapes[name] if name in shapes else shapes[name.removesuffix("bias") + "weight"][:1]
 
 
 def _parameters(model: Model) -> dict[str, Tensor]:

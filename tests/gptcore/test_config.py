@@ -1,10 +1,13 @@
 """The configuration refuses nonsense when it is made, and the presets are the published sizes."""
 
 import dataclasses
+import re
 
 import pytest
 
 from gptcore.config import GPTConfig
+from gptcore.ranges import rules
+from gptcore.untrusted import shown
 
 
 def test_every_wrong_field_is_named_at_once():
@@ -14,10 +17,24 @@ def test_every_wrong_field_is_named_at_once():
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("value", [0, -3, 2.5, "2", None])
+@pytest.mark.parametrize("value", [0, -3, 2.5, 12.0, "2", None, True, [2], {}, 2**25, 10**4000, float("nan")])
 @pytest.mark.parametrize("name", ["vocab_size", "context_length", "d_model", "n_layer", "n_head"])
 def test_a_size_is_a_whole_number_of_at_least_one(name: str, value: object):
-    with pytest.raises(ValueError, match=f"{name} = {value!r}: expected a whole number"):
+    with pytest.raises(ValueError, match=f"^{name} = {re.escape(shown(value))}: expected {rules(GPTConfig)[name]}$"):
+        GPTConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [None, "0.1", True, [], float("nan"), 1e16, 10**400, -1])
+@pytest.mark.parametrize("name", ["dropout", "layer_norm_eps", "rope_theta"])
+def test_a_number_is_a_number_in_its_range(name: str, value: object):
+    with pytest.raises(ValueError, match=f"^{name} = {re.escape(shown(value))}: expected "):
+        GPTConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "true", []])
+@pytest.mark.parametrize("name", ["bias", "tie_weights"])
+def test_a_switch_is_true_or_false(name: str, value: object):
+    with pytest.raises(ValueError, match=f"^{name} = {re.escape(shown(value))}: expected true or false$"):
         GPTConfig(**{name: value})  # type: ignore[arg-type]
 
 

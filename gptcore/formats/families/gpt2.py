@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import TRANSPOSED, WHOLE, Row, TableFormat, missing, other_values
+from gptcore.formats.table import TRANSPOSED, WHOLE, Row, TableFormat, missing, other_values, refuse, wrong_sizes
+from gptcore.untrusted import shown
 
 # Hugging Face name                      our name                          part
 _TABLE = [
@@ -48,11 +49,11 @@ _REQUIRED = {
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
     problems = missing(stored, _FIELDS, "layer_norm_epsilon")
-    problems += other_values(stored, _REQUIRED)
-    if stored.get("n_inner") not in (None, 4 * (stored.get("n_embd") or 0)):
-        problems.append(f"n_inner = {stored['n_inner']}: this model computes 4 * n_embd only")
-    if problems:
-        raise ValueError("; ".join(problems))
+    problems += wrong_sizes(stored, _FIELDS) + other_values(stored, _REQUIRED)
+    width = stored.get("n_embd")
+    if type(width) is int and stored.get("n_inner") is not None and other_values(stored, {"n_inner": 4 * width}):
+        problems.append(f"n_inner = {shown(stored['n_inner'])}: this model computes 4 * n_embd only")
+    refuse(problems)
     return GPTConfig(
         **{ours: stored[key] for key, ours in _FIELDS.items() if key in stored},
         dropout=stored.get("resid_pdrop", 0.1),

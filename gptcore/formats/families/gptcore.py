@@ -5,7 +5,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import TableFormat, missing
+from gptcore.formats.table import TableFormat, missing, refuse
+from gptcore.untrusted import shown
 
 _ENVELOPE = {"model_type", "architectures", "dtype", "id2label", "label2id"} | {
     f"{kind}_token_id" for kind in ("bos", "eos", "pad")
@@ -19,15 +20,17 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
     known = {field.name: type(field.default) for field in fields(GPTConfig)}
     sizes = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
     problems = missing(stored, dict.fromkeys(sizes))
-    problems += [f"{key}: unknown to this version of gptcore" for key in sorted(set(stored) - set(known) - _ENVELOPE)]
+    problems += [
+        f"{shown(key)[1:-1]}: unknown to this version of gptcore"
+        for key in sorted(set(stored) - set(known) - _ENVELOPE)
+    ]
     values = {name: stored[name] for name in known if name in stored}
     problems += [
-        f"{name} = {value!r}: expected {_IN_WORDS[known[name]]}"
+        f"{name} = {shown(value)}: expected {_IN_WORDS[known[name]]}"
         for name, value in values.items()
         if type(value) not in ((float, int) if known[name] is float else (known[name],))
     ]
-    if problems:
-        raise ValueError("; ".join(problems))
+    refuse(problems)
     return GPTConfig(**values)
 
 

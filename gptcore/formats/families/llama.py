@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import WHOLE, Part, Row, TableFormat, missing, other_values
+from gptcore.formats.table import WHOLE, Part, Row, TableFormat, missing, other_values, refuse, wrong_sizes
+from gptcore.untrusted import shown
 
 # Hugging Face name                                  our name                         how
 _TABLE = [
@@ -45,27 +46,27 @@ _FIELDS = {
 
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
-    rope = {**(stored.get("rope_scaling") or {}), **(stored.get("rope_parameters") or {})}  # of v4, of v5
-    problems = missing({**stored, "rms_norm_eps": None}, _FIELDS)
+    given = {key: value for key, value in stored.items() if value is not None}  # null stands for the default
+    ropes = [given.get(key, {}) for key in ("rope_scaling", "rope_parameters")]  # of v4, of v5
+    refuse([f"rope_parameters = {shown(rope)}: expected an object" for rope in ropes if not isinstance(rope, dict)])
+    rope = ropes[0] | ropes[1]
+    problems = missing({**stored, "rms_norm_eps": None}, _FIELDS) + wrong_sizes(stored, _FIELDS)
     if "intermediate_size" not in stored:
         problems.append("intermediate_size: missing")
     if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
-        problems.append(f"rope_type = {kind!r}: this model computes 'default' only")
-    if problems:
-        raise ValueError("; ".join(problems))
+        problems.append(f"rope_type = {shown(kind)}: this model computes 'default' only")
+    refuse(problems)
     config = GPTConfig(
         **{"layer_norm_eps": 1e-6} | {ours: stored[key] for key, ours in _FIELDS.items() if key in stored},
-        dropout=stored.get("attention_dropout") or 0.0,
-        bias=bool(stored.get("attention_bias", False)),
-        tie_weights=stored.get("tie_word_embeddings", False),
-        rope_theta=rope.get("rope_theta", stored.get("rope_theta", 10000.0)),
+        dropout=given.get("attention_dropout", 0.0),
+        bias=given.get("attention_bias", False),
+        tie_weights=given.get("tie_word_embeddings", False),
+        rope_theta=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
         positions="rotary",
         norm="rmsnorm",
         mlp="swiglu",
     )
-    given = {key: value for key, value in stored.items() if value is not None}  # null stands for what follows
-    if problems := other_values({"mlp_bias": False, **given}, _shape(config)):
-        raise ValueError("; ".join(problems))
+    refuse(other_values({"mlp_bias": False, **given}, _shape(config)))
     return config
 
 
