@@ -105,6 +105,15 @@ def deps(stage: str) -> None:
         print(f"{path}  (can't change bytes)" if source_code.is_exception(path) else path)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def exp(arguments: tuple[str, ...]) -> None:
+    """Run `dvc exp run ARGUMENTS`, with --temp and --queue too on the text in data/own, which git does not hold."""
+    from pipeline.orchestration import experiments
+
+    sys.exit(experiments.run(arguments))
+
+
 @app.command()
 def ui() -> None:
     """Start Prefect's and MLflow's user interfaces on this machine."""

@@ -3,20 +3,19 @@
 A document knows the bytes it came from: ``read_span`` gives its text again from file, start and end.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from gptcore.errors import DataError
 from pipeline.corpus.document import Document, LabelledDocument
-from pipeline.corpus.readers import READERS, Row, parse
+from pipeline.corpus.readers import READERS, Row, Skipped, parse
 from pipeline.corpus.steps import line_ends
 from pipeline.store.raw import Raw, Source
 
 
 def read_documents(raw: Raw) -> tuple[list[Document], dict[str, int]]:
     """All documents of the corpus in a fixed order, and how many rows were skipped for which reason."""
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     corpus = raw.having("corpus")
     documents = [Document(**where, text=row.text) for source in corpus for where, row in _rows(raw, source, skipped)]
     if not documents:
@@ -34,7 +33,7 @@ def read_labelled(raw: Raw, split: str) -> list[LabelledDocument]:
     return [
         LabelledDocument(**where, text=line_ends.unix(row.text), label=row.label)
         for source in sources
-        for where, row in _rows(raw, source, Counter())
+        for where, row in _rows(raw, source, Skipped())
     ]
 
 
@@ -47,7 +46,7 @@ def read_span(raw: Raw, file: str, start: int, end: int) -> str:
     return str(READERS[layout.format].text(content, layout))
 
 
-def _rows(raw: Raw, source: Source, skipped: Counter[str]) -> Iterator[tuple[dict[str, Any], Row]]:
+def _rows(raw: Raw, source: Source, skipped: Skipped) -> Iterator[tuple[dict[str, Any], Row]]:
     index = 0
     for file in source.files:
         with open(raw.path / file.path, "rb") as stream:

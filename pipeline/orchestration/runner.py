@@ -24,6 +24,7 @@ from pipeline.orchestration.dvc_repro import plain
 from pipeline.orchestration.same_bytes import verdict
 from pipeline.report.page import render
 from pipeline.report.summary import summary
+from pipeline.sources import own_text
 from pipeline.tracking import runs
 
 INTERRUPTED = 130
@@ -33,11 +34,12 @@ Way = Callable[[Sequence[str], bool], int]
 
 
 def prepare(profile: str) -> None:
-    """Bring the profile into force, if one is named, and check all parameters."""
+    """Bring the profile into force, if one is named; check all parameters and what DVC would stumble over."""
     if profile:
         profiles.apply(profile)
     params.check_all()
     parameter_paths.check(project.root())
+    own_text.refuse_unreadable(own_text.FOLDER)
 
 
 def run(way: Way, targets: Sequence[str] = (), force: bool = False) -> int:

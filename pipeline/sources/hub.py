@@ -42,6 +42,8 @@ MODEL_FILES = (
 )
 REQUIRED_FILES = ("config.json", "model.safetensors")
 KIND = "hub-model"
+MAX_ADDRESS = 200
+"""Characters of an address: hubs allow 96 for OWNER/NAME, and its parts become file names in the cache."""
 
 _HUB = re.compile(r"hf://(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[A-Za-z0-9][\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -51,8 +53,8 @@ T = TypeVar("T")
 
 def problem_with_model(uri: str) -> str | None:
     """What is wrong with ``uri`` as the address of a model, or None."""
-    if not _HUB.fullmatch(uri) or ".." in uri:
-        return f"expected hf://OWNER/NAME@REVISION, found {uri!r}"
+    if not _HUB.fullmatch(uri) or ".." in uri or not uri.isascii() or len(uri) > MAX_ADDRESS:
+        return f"expected hf://OWNER/NAME@REVISION in at most {MAX_ADDRESS} ASCII characters, found {uri!r}"
     return None
 
 

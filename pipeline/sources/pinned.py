@@ -27,7 +27,7 @@ from pipeline import locks, project
 from pipeline.sources import wheel
 from pipeline.sources.disk import from_disk
 from pipeline.sources.order import MAX_BYTES, Order, note
-from pipeline.sources.web import from_web
+from pipeline.sources.web import from_web, problem_with_host
 
 _SCHEMES: dict[str, Callable[[Order], None]] = {
     "pypi": wheel.from_pip,
@@ -35,6 +35,8 @@ _SCHEMES: dict[str, Callable[[Order], None]] = {
     "http": from_web,
     "file": from_disk,
 }
+MAX_NAME_BYTES = 255
+"""Of a file name, on every usual file system."""
 
 
 def default_cache() -> Path:
@@ -49,12 +51,17 @@ def problem_with(uri: str) -> str | None:
     scheme, _, rest = uri.partition("://")
     if scheme not in _SCHEMES:
         return f"expected {', '.join(f'{s}://' for s in _SCHEMES)}, found {uri!r}"
+    if not uri.isprintable():
+        return f"an address holds no control characters, found {uri!r}"
     if scheme == "pypi" and (problem := wheel.problem_with_address(uri)):
+        return problem
+    if scheme in ("http", "https") and (problem := problem_with_host(uri)):
         return problem
     if scheme in ("http", "https") and "@" in rest.split("/")[0]:
         return "a password does not belong into a parameter file: put it into ~/.netrc"
-    if file_name(uri) in ("", ".", "..") or "/" in file_name(uri) or "\0" in uri:
-        return f"the address must end in a file name, found {uri!r}"
+    name = file_name(uri)
+    if name in ("", ".", "..") or "/" in name or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+        return f"the address must end in a file name of at most {MAX_NAME_BYTES} bytes, found {uri!r}"
     return None
 
 

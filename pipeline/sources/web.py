@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
@@ -22,6 +23,17 @@ TIMEOUT_SECONDS = (10, 60)
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
+
+
+def problem_with_host(uri: str) -> str | None:
+    """What is wrong with the host and port of ``uri``, or None."""
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname or "", parts.port  # both are only parsed when they are asked for
+        host.encode("idna")
+    except (ValueError, UnicodeError) as error:
+        return f"the host or its port can't be read ({error}), found {uri!r}"
+    return None if host else f"expected {parts.scheme}://HOST/…, found {uri!r}"
 
 
 class Interrupted(Exception):

@@ -20,8 +20,8 @@ from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
 from gptcore.ranges import OutOfRange
 from pipeline.contract.stage import In, Out
-from pipeline.corpus.readers import READERS, Reader, parse
-from pipeline.sources import hub, pinned
+from pipeline.corpus.readers import READERS, Skipped, parse
+from pipeline.sources import hub, own_text, pinned
 from pipeline.sources.order import note
 from pipeline.store.plain import as_plain
 from pipeline.store.raw import Layout, Raw, RawFile, Source, write_sources
@@ -129,6 +129,7 @@ class DownloadConfig:
 def download(own: In, out: Out, cfg: DownloadConfig) -> Outcome:
     """Fill ``out`` with the sources of ``cfg``, or leave it as it was."""
     cache = pinned.default_cache()
+    own_text.refuse_unreadable(own)
     with Raw.create(out, as_plain(cfg)) as draft:
         collected = [
             _fetched(name, source, cache, draft)
@@ -160,13 +161,14 @@ def _fetched(name: str, source: SourceConfig, cache: Path, draft: Path) -> Colle
 
 def _own_text(own: Path, draft: Path) -> list[Collected]:
     """Everything readable in ``own``: each format is a source."""
+    own_text.refuse_partial_copy(own)
+    found = own_text.survey(own, _own_formats())
+    for line in found.lines(own):
+        note(line)
     collected = []
-    for form, reader in _own_formats():
-        layout = Layout(form, text_column="text" if reader.columns else "")
-        paths = [path for path in _own_files(own) if path.name.lower().endswith(reader.suffixes)]
-        if not paths:
-            continue
-        facts = _parsed([(path, str(path)) for path in paths], layout)
+    for form, paths in found.taken.items():
+        layout = Layout(form, text_column="text" if READERS[form].columns else "")
+        facts = _parsed([(path, own_text.spelled(path)) for path in paths], layout)
         name = f"{OWN}{form}"
         files = tuple(_copy(path, draft, f"{name}/{path.relative_to(own).as_posix()}") for path in paths)
         collected.append((Source(name, "corpus", layout, "", "", "the user's own text", files), facts))
@@ -178,23 +180,15 @@ def _own_text(own: Path, draft: Path) -> list[Collected]:
     return collected
 
 
-def _own_formats() -> list[tuple[str, Reader]]:
-    """The formats that are known by the ends of their files' names."""
-    known = [(name, READERS[name]) for name in sorted(READERS.names(), reverse=True)]  # plain text comes first
-    return [(name, reader) for name, reader in known if reader.suffixes]
-
-
-def _own_files(own: Path) -> list[Path]:
-    """The user's files in a fixed order, from subdirectories too; hidden ones are editors' and systems'."""
-    ends = tuple(end for _, reader in _own_formats() for end in reader.suffixes)
-    found = (p for p in own.rglob("*") if p.name.lower().endswith(ends) and p.is_file())
-    visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(own).parts))
-    return sorted(visible, key=lambda path: path.relative_to(own).as_posix())
+def _own_formats() -> dict[str, tuple[str, ...]]:
+    """Format → the ends of its files' names, of those that are known by them; plain text comes first."""
+    known = {name: READERS[name].suffixes for name in sorted(READERS.names(), reverse=True)}
+    return {name: suffixes for name, suffixes in known.items() if suffixes}
 
 
 def _unused(own: Path) -> list[Collected]:
-    if files := _own_files(own):
-        note(f"{own} holds {len(files)} files that are not used; download.use_own=true trains on them")
+    if files := sum(map(len, own_text.survey(own, _own_formats()).taken.values())):
+        note(f"{own} holds {files} files that are not used; download.use_own=true trains on them")
     return []
 
 
@@ -218,9 +212,21 @@ def _parsed(files: list[tuple[Path, str]], layout: Layout) -> dict[str, Any]:
     skipped: Counter[str] = Counter()
     documents = 0
     for path, name in files:
+        of_file = Skipped()
         with open(path, "rb") as stream:
-            documents += sum(1 for _ in parse(stream, layout, name, skipped))
+            documents += sum(1 for _ in parse(stream, layout, name, of_file))
+        _tell(name, of_file)
+        skipped.update(of_file)
     return {"documents": documents, "skipped": dict(sorted(skipped.items()))}
+
+
+def _tell(name: str, skipped: Skipped) -> None:
+    """What a file holds that is no document, and where to look; blank lines are nobody's loss."""
+    lost = {reason: count for reason, count in sorted(skipped.items()) if reason != "empty_row"}
+    if lost:
+        reasons = [f"{count} × {reason}" for reason, count in lost.items()]
+        places = [f" (the first: {skipped.first[reason]})" if reason in skipped.first else "" for reason in lost]
+        note(f"{name}: skipped {', '.join(map(str.__add__, reasons, places))}")
 
 
 def _metrics(collected: list[Collected]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ readers an input has, its files are hashed for the first of them only; a directo
 meanwhile is verified anew.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,8 +92,16 @@ def content_hash(path: Path) -> str:
         return file_hash(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        return sha256_text(canonical_json({p.relative_to(path).as_posix(): file_hash(p) for p in files}))
+        return sha256_text(canonical_json({_name(p, path): file_hash(p) for p in files}))
     raise DataError(f"{path}: missing; run the stage that makes it first (`dvc repro`)")
+
+
+def _name(file: Path, directory: Path) -> str:
+    """``file`` as seen from ``directory``; refuses a name that no JSON can hold."""
+    try:
+        return file.relative_to(directory).as_posix().encode("utf-8").decode()
+    except UnicodeEncodeError:
+        raise DataError(f"{directory}: the name of {os.fsencode(file)!r} is not UTF-8; rename the file") from None
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 A reader takes an open file and yields its documents, each with the bytes that it came from, so any token can be
 traced to the raw file.  What makes a *file* unusable (not UTF-8, a NUL, a missing column, an undeclared label) is an
-error that names the place.  What makes a *row* unusable is counted by reason and skipped.
+error that names the place.  What makes a *row* unusable is counted by reason and skipped, and the place of the
+first is kept for the user.
 """
 
 from collections import Counter
@@ -28,6 +29,19 @@ class Row:
     label: str = ""
 
 
+class Skipped(Counter[str]):
+    """Reason → how many rows are no documents; a reader that knows the line of a row says ``at``, others count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: dict[str, str] = {}
+        """Reason → where the first such row is."""
+
+    def at(self, reason: str, place: str) -> None:
+        self[reason] += 1
+        self.first.setdefault(reason, place)
+
+
 class Reader(Protocol):
     """One format: a member of this seam, as ``READER``."""
 
@@ -36,18 +50,18 @@ class Reader(Protocol):
     columns: bool
     """Whether the text lies in a named column or key."""
 
-    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iterator[Row]:
         """The documents of one file, which errors call ``name``; counts in ``skipped`` the rows that are none."""
 
     def text(self, content: bytes, layout: Layout) -> str:
         """The text of the document whose ``start`` … ``end`` are these bytes."""
 
 
-def parse(stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+def parse(stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iterator[Row]:
     """Yield the documents of one file that have text."""
     reader: Reader = READERS[layout.format]
     for row in reader.read(stream, layout, name, skipped):
         if row.text.strip():
             yield row
         else:
-            skipped["empty_text"] += 1
+            skipped.at("empty_text", f"byte {row.start}")

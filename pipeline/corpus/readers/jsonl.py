@@ -2,11 +2,10 @@
 
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipeline.corpus.readers import Row
+from pipeline.corpus.readers import Row, Skipped
 from pipeline.corpus.utf8 import check_label, is_encodable, numbered, read_text
 from pipeline.store.raw import Layout
 
@@ -15,22 +14,22 @@ class JsonLines:
     suffixes = (".jsonl",)
     columns = True
 
-    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iterator[Row]:
         content, head = read_text(stream, name)
         for number, (start, line) in enumerate(numbered(io.BytesIO(content), head), start=1):
             if not line.strip():
-                skipped["empty_row"] += 1
+                skipped.at("empty_row", f"line {number}")
                 continue
             try:
                 fields = json.loads(line)
             except (ValueError, RecursionError):
-                skipped["invalid_json"] += 1
+                skipped.at("invalid_json", f"line {number}")
                 continue
             text = fields.get(layout.text_column) if isinstance(fields, dict) else None
             if not isinstance(text, str):
-                skipped["missing_text"] += 1
+                skipped.at("missing_text", f"line {number}")
             elif "\0" in text or not is_encodable(text):
-                skipped["invalid_text"] += 1
+                skipped.at("invalid_text", f"line {number}")
             else:
                 label = str(fields.get(layout.label_column, ""))
                 check_label(label, layout, name, number)

@@ -5,12 +5,11 @@ break always ends the row.  That is ``csv.QUOTE_NONE``; Python's csv module is n
 offsets.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from gptcore.errors import DataError
-from pipeline.corpus.readers import Row
+from pipeline.corpus.readers import Row, Skipped
 from pipeline.corpus.utf8 import check_label, numbered, read_text
 from pipeline.store.raw import Layout
 
@@ -22,7 +21,7 @@ class OrangeTab:
     suffixes = ()
     columns = True
 
-    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iterator[Row]:
         content, head = read_text(stream, name)
         lines = list(numbered(content.splitlines(keepends=True), head))
         names = _header(lines, layout, name)
@@ -31,9 +30,9 @@ class OrangeTab:
         for number, (start, line) in enumerate(lines[_HEADER_ROWS:], start=_HEADER_ROWS + 1):
             cells = line.split(b"\t")
             if not line.strip():
-                skipped["empty_row"] += 1
+                skipped.at("empty_row", f"line {number}")
             elif len(cells) != len(names):
-                skipped["short_row" if len(cells) < len(names) else "long_row"] += 1
+                skipped.at("short_row" if len(cells) < len(names) else "long_row", f"line {number}")
             else:
                 start += sum(len(cell) + 1 for cell in cells[:text_at])
                 label = cells[label_at].decode("utf-8") if label_at is not None else ""

@@ -1,10 +1,9 @@
 """Plain text: one document a file."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipeline.corpus.readers import Row
+from pipeline.corpus.readers import Row, Skipped
 from pipeline.corpus.utf8 import read_text
 from pipeline.store.raw import Layout
 
@@ -13,7 +12,7 @@ class Text:
     suffixes = (".txt",)
     columns = False
 
-    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Counter[str]) -> Iterator[Row]:
+    def read(self, stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iterator[Row]:
         content, head = read_text(stream, name)
         yield Row(head, head + len(content), content.decode("utf-8"))
 

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from gptcore.errors import DataError
 from pipeline.corpus.document import Document, LabelledDocument
 from pipeline.corpus.documents import read_documents, read_labelled, read_span
-from pipeline.corpus.readers import parse
+from pipeline.corpus.readers import Skipped, parse
 from pipeline.corpus.steps import CleanConfig, clean
 from pipeline.store.raw import Layout, Raw
 from tests.raw_data import make_raw
@@ -216,4 +215,4 @@ def test_labelled_text_is_not_training_text(tmp_path: Path) -> None:
 
 def test_parse_names_the_file_as_the_caller_calls_it() -> None:
     with pytest.raises(DataError, match=r"^my file\.txt: expected UTF-8"):
-        list(parse(io.BytesIO(b"\xff"), TEXT, "my file.txt", Counter()))
+        list(parse(io.BytesIO(b"\xff"), TEXT, "my file.txt", Skipped()))

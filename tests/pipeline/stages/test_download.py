@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,39 @@ def test_own_text_in_another_encoding_is_named_as_the_user_knows_it(project: Pat
         run(project, use_own=True)
 
 
+def test_what_is_read_and_what_is_not_is_said(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [b'{"text": "a"}', b"broken", b"", b'{"text": "b"}', b"[1]", b"worse", b'{"text": " "}']
+    own(project, {"tale.txt": b"tale", "table.csv": b"x", "README.md": b"ours", "l.jsonl": b"\n".join(lines)})
+    metrics = run(project, use_own=True)
+    folder = project / "data" / "own"
+    assert [line for line in capfd.readouterr().err.splitlines() if str(folder) in line] == [
+        f"download: {folder}: tale.txt taken as text",
+        f"download: {folder}: l.jsonl taken as jsonl",
+        f"download: {folder}: table.csv skipped: no format is known by this ending (known: .txt, .jsonl)",
+        f"download: {folder}/l.jsonl: skipped 1 × empty_text (the first: byte 46), "
+        "2 × invalid_json (the first: line 2), "
+        "1 × missing_text (the first: line 5)",
+    ]
+    assert metrics["sources"]["own-jsonl"]["skipped"] == {
+        "empty_row": 1, "empty_text": 1, "invalid_json": 2, "missing_text": 1
+    }  # fmt: skip
+
+
+def test_rows_that_a_source_loses_are_said_but_for_blank_ones(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(project)
+    told = capfd.readouterr().err
+    assert "source 'tales' (file://shelf/tales.tab): skipped 1 × short_row (the first: line 7)" in told
+    assert "empty_row" not in told
+
+
+@pytest.mark.timeout(20)
+def test_own_text_that_nobody_can_read_is_refused_before_anybody_hangs(project: Path) -> None:
+    own(project, {"tale.txt": b"tale"})
+    os.mkfifo(project / "data" / "own" / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt: a pipe, socket or device"):
+        run(project)
+
+
 def test_own_text_that_is_not_used_is_mentioned(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     own(project, {"mine.txt": b"mine"})
     run(project)
@@ -241,6 +275,15 @@ def test_a_hub_out_of_reach_is_no_half_of_anything(project: Path, monkeypatch: p
     ("field", "value", "complaint"),
     [
         ("uri", "ftp://host/file", "uri: expected pypi://"),
+        ("uri", "https://host/a\x1b[31mb", r"uri: an address holds no control characters, found 'https://host/a\\x1b"),
+        ("uri", "https://host/a\x00b", "uri: an address holds no control characters"),
+        ("uri", "file://a\nb", "uri: an address holds no control characters"),
+        ("uri", "https://host/a%00b", "uri: the address must end in a file name"),
+        ("uri", f"file://{'x' * 256}", "uri: the address must end in a file name of at most 255 bytes"),
+        ("uri", "https://host:99999/a", "uri: the host or its port can't be read .Port out of range"),
+        ("uri", "https://[::1/a", "uri: the host or its port can't be read .Invalid IPv6"),
+        ("uri", f"https://{'x' * 64}.org/a", "uri: the host or its port can't be read"),
+        ("uri", "https:///a", "uri: expected https://HOST/"),
         ("sha256", "abc", "sha256: expected 64"),
         ("licence", " ", "licence: expected the terms"),
         ("role", "vocabulary", "does not fit role 'vocabulary'"),
@@ -268,6 +311,9 @@ def test_a_bad_source_is_refused(tmp_path: Path, field: str, value: Any, complai
         ({"sources": {"foundation": parameters()["sources"]["tales"]}}, "neither 'foundation' nor a name that begins"),
         ({"sources": {"own-text": parameters()["sources"]["tales"]}}, "nor a name that begins with 'own-'"),
         ({"foundation": "openai-community/gpt2"}, "foundation: expected hf://OWNER/NAME@REVISION"),
+        ({"foundation": "hf://a/b\x07@main"}, r"foundation: expected hf://.*\\x07"),
+        ({"foundation": "hf://é/b"}, "foundation: expected hf://OWNER/NAME@REVISION in at most 200 ASCII"),
+        ({"foundation": f"hf://a/{'b' * 300}"}, "foundation: expected hf://"),
         ({"foundation_sha256": "0" * 64}, "but foundation is empty"),
     ],
 )
