@@ -6,6 +6,8 @@ script can tell a typing error from a full disk.  Anything that is not one of th
 project and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class GPTCoreError(Exception):
     """Base of all errors that are reported without a traceback."""
@@ -32,9 +34,14 @@ class SourceUnavailableError(GPTCoreError):
 
 
 class NonFiniteLossError(GPTCoreError):
-    """The loss or a gradient became infinite or not a number."""
+    """The loss, a gradient or a weight became infinite or not a number."""
 
     exit_code = 70
+
+    def __init__(self, message: str, batches: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.batches = tuple(batches)
+        """Numbers of the batches, counted from the training's first, that led to it; empty where that isn't known."""
 
 
 class DiskError(GPTCoreError):

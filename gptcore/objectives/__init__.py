@@ -2,7 +2,8 @@
 
 Each is a member of this seam: a module here, or an entry point ``gptcore.objectives`` of somebody else's, with
 ``OBJECTIVE``.  One that learns from windows of text has a class method ``from_windows`` besides; ``pretrain.objective``
-names it.
+names it.  One that has ``indices(number)`` too, the numbers of the windows or rows in a batch, lets a training say of
+which documents its loss became no number.
 """
 
 from collections.abc import Iterator

@@ -23,12 +23,18 @@ class Classification:
     seed: int
 
     def batches(self, start: int) -> Iterator[Batch]:
-        order = LengthBatches([len(row) for row in self.rows], self.batch_rows, self.seed)
-        for indices in order.starting_at(start):
+        for indices in self._order().starting_at(start):
             yield pad([self.rows[i] for i in indices], self.pad_id), torch.tensor([self.targets[i] for i in indices])
+
+    def indices(self, number: int) -> list[int]:
+        """The rows of one batch."""
+        return self._order().batch(number)
 
     def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Facts]:
         return classification_loss(model, batch), {}
+
+    def _order(self) -> LengthBatches:
+        return LengthBatches([len(row) for row in self.rows], self.batch_rows, self.seed)
 
 
 def classification_loss(model: Classifier, batch: Batch) -> Tensor:

@@ -1,6 +1,6 @@
 """Next-token prediction over windows of text: what a language model is pretrained to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,6 +23,10 @@ class NextToken:
 
     def batches(self, start: int) -> Iterator[Batch]:
         return self.windows.starting_at(start)
+
+    def indices(self, number: int) -> Sequence[int]:
+        """The windows of one batch."""
+        return self.windows.indices(number).tolist()
 
     def loss(self, model: GPT, batch: Batch) -> tuple[Tensor, Facts]:
         return language_loss(model, batch), {}

@@ -26,12 +26,18 @@ class Response:
     seed: int
 
     def batches(self, start: int) -> Iterator[Batch]:
-        order = LengthBatches([len(x) for x, _ in self.rows], self.batch_rows, self.seed)
-        for indices in order.starting_at(start):
+        for indices in self._order().starting_at(start):
             yield instruction_batch([self.rows[i] for i in indices], self.pad_id)
+
+    def indices(self, number: int) -> list[int]:
+        """The rows of one batch."""
+        return self._order().batch(number)
 
     def loss(self, model: GPT, batch: Batch) -> tuple[Tensor, Facts]:
         return response_loss(model, batch), {}
+
+    def _order(self) -> LengthBatches:
+        return LengthBatches([len(x) for x, _ in self.rows], self.batch_rows, self.seed)
 
 
 def response_loss(model: GPT, batch: Batch) -> Tensor:

@@ -13,19 +13,30 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from gptcore.artifact import canonical_json, sha256_text, write_json
+from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
 from pipeline import project
 from pipeline.contract.source_code import closure_hash
 
+RECORDS = Path("data/.provenance")
+TRACES = RECORDS / "traces"
+"""Of trainings, the trace of their states (`training/trace.py`), as ``<stage>.jsonl``."""
+
 _NOTES: dict[str, Any] = {}
+_TRACES: list[bytes] = []
 _RUNNING: list["Execution"] = []
 
 
 def note(**facts: Any) -> None:
     """Add to this process's record how the stage ran: tokens/s, machine class, the step it resumed from."""
     _NOTES.update(facts)
+
+
+def keep_trace(content: bytes) -> None:
+    """Keep the trace of this process's training beside its record."""
+    _TRACES.append(content)
 
 
 def code_of(module: str) -> str:
@@ -56,19 +67,22 @@ class Execution:
         return sha256_text(canonical_json(decides))
 
     def end(self, name: str, metrics: Mapping[str, Any]) -> None:
-        """Write the provenance record of this run."""
+        """Write the provenance record of this run, and its trace where it trained."""
         record = {
             "stage": name,
             "fingerprint": self.fingerprint,
             "inputs": self.inputs,
             "params": self.params,
+            "code": self.code,
             "metrics": metrics,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
             "seconds": round(time.time() - self.started, 2),
             "peak_memory_mb": _peak_memory_mb(),
             **_NOTES,
         }
-        write_json(project.root() / "data" / ".provenance" / f"{name}.json", record)
+        for content in _TRACES[-1:]:
+            write_atomically(project.root() / TRACES / f"{name}.jsonl", content)
+        write_json(project.root() / RECORDS / f"{name}.json", record)
 
 
 def _peak_memory_mb() -> int:

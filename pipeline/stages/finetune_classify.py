@@ -69,6 +69,7 @@ def finetune_classify(
         },
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
+        name_of=lambda row: f"document {train[row].source}/{train[row].index}",
     )
     predicted, confidence = labels_of(model, encoded["test"], dtype=cfg.dtype)
     baseline = tfidf_linear([d.text for d in train + val], [d.label for d in train + val], [d.text for d in test])

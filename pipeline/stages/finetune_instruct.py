@@ -79,6 +79,7 @@ def finetune_instruct(
         evaluate=lambda: {"val_loss": _mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
+        name_of=lambda row: f"training entry {row + 1} ({train[row].kind}: {_query(train[row])[:60]!r})",
     )
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([_query(i) for i in train], [i.output for i in train], [_query(i) for i in test])

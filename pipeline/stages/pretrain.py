@@ -6,6 +6,7 @@ the loss curve.  The same windows, parameters, versions
 and machine class give the same bytes, however often the run was killed on the way.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def pretrain(
         identity={"config": config, "inputs": inputs},
         tracker=tracker,
         tokens_per_step=batch_tokens,
+        name_of=partial(_window_name, text),
     )
     write_curve(curve, trained.curve)
     metrics = {
@@ -73,6 +75,13 @@ def pretrain(
         save_model(gpt, draft, encoder)
     facts = {**metrics, "machine_class": machine_class()}  # in git, not in the hashed out
     return Outcome(facts, _view(metrics, curve), [curve])
+
+
+def _window_name(text: Windows, number: int) -> str:
+    """A window of the training text by its number, with the documents that it shows."""
+    start = number * text.stride
+    documents = text.documents_in("train", start, start + text.context_length + 1)
+    return f"window {number} ({', '.join(documents)})"
 
 
 def _objective(text: Windows, cfg: PretrainConfig) -> Objective:

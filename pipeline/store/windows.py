@@ -4,6 +4,7 @@ The streams are ``.npy`` files: memory-mapped, typed, and refused by NumPy if th
 windows themselves are not written: with the stream, the context and the stride each is a slice.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,13 @@ class Windows(Artifact):
     def stream(self, split: str) -> np.ndarray:
         """The memory-mapped token stream (n,) of one split."""
         return open_stream(self.path, split)
+
+    def documents_in(self, split: str, start: int, end: int) -> list[str]:
+        """Ids of the documents that the tokens from ``start`` up to ``end`` of a split's stream belong to."""
+        starts = np.load(self.path / f"{split}-starts.npy")  # (documents,), ascending
+        ids = json.loads((self.path / f"{split}-documents.json").read_text(encoding="utf-8"))
+        first = int(np.searchsorted(starts, start, side="right")) - 1
+        return [str(name) for name in ids[max(0, first) : int(np.searchsorted(starts, end))]]
 
 
 def write_stream(directory: Path, split: str, documents: Sequence[TokenDocument], eot: int) -> int:

@@ -1,7 +1,8 @@
 """One training under a stage: resumed where it was killed, evaluated, saved, recorded.
 
 SIGINT and SIGTERM end the run after the current step with a saved state (`scratch.py` says where and under which
-name), and the same command again goes on from it.
+name, `saving.py` when else), and the same command again goes on from it.  A loss, gradient or weight that is no finite
+number ends it before anything of it is saved (`nonfinite.py` says what then is told).
 """
 
 import math
@@ -25,7 +26,8 @@ from gptcore.train import Step, TrainConfig, train
 from pipeline.contract import provenance
 from pipeline.tracking.progress import progress
 from pipeline.tracking.tracker import Tracker
-from pipeline.training import scratch
+from pipeline.training import nonfinite, scratch, trace
+from pipeline.training.saving import Saver
 
 
 class InterruptedTraining(GPTCoreError):
@@ -41,7 +43,7 @@ class Cadence:
     eval_every: int
     """Steps between evaluations on validation data."""
     save_every: int
-    """Steps between saved states."""
+    """Steps between saved states; where these take long, some seconds do (`saving.py`)."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,29 @@ def run(
     identity: Mapping[str, Any],
     tracker: Tracker,
     tokens_per_step: int = 0,
+    name_of: nonfinite.NamesRow = str,
 ) -> Trained:
     """Train ``model`` in place to ``config.max_steps``, going on from the newest saved state of this identity.
 
     ``module`` is the ``__name__`` of the stage, whose code is part of the identity.
     ``identity`` is all that decides the result but code, versions and machine class; ``evaluate()`` returns
-    measurements by name.
+    measurements by name; ``name_of`` tells what a window or row of the training data is called.
     """
     stage = module.rpartition(".")[2]
+    traced_every = trace.interval()
     with scratch.directory(module, identity) as states, _saving_on_signals() as interrupted:
         optimizers = build_optimizers(model, config)
-        start, curve = 0, []
-        if (state := checkpoint.latest(states)) is not None:
-            start, facts = checkpoint.load(state, model, optimizers)
-            curve = facts["curve"]
+        saver = Saver(states, model, optimizers, cadence.save_every)
+        start, history = saver.resume()
+        if start:
             print(f"{stage}: going on from step {start} of {config.max_steps}", flush=True)
+        else:
+            history.trace.add(0, checkpoint.hashes(model, optimizers))
         clock = _Clock(start)
-        with progress(stage, config.max_steps, start) as bar:
+        with (
+            progress(stage, config.max_steps, start) as bar,
+            nonfinite.explained(stage, objective, name_of, lambda: saver.newest),
+        ):
             batches = objective.batches(start * config.accumulation_steps)
             steps = train(model, batches, config, loss=objective.loss, optimizers=optimizers, start_step=start)
             for step in steps:
@@ -96,19 +104,22 @@ def run(
                 last = step.index == config.max_steps
                 if last or step.index % cadence.eval_every == 0:
                     row |= evaluate()
-                curve.append(row)
+                nonfinite.check_row(row)
+                history.add(row)
+                if trace.due(step.index, config.max_steps, traced_every):
+                    history.trace.add(step.index, checkpoint.hashes(model, optimizers))
                 tracker.log({k: v for k, v in row.items() if k != "step"}, step.index)
                 bar.set_postfix_str(_summary(step, row, tokens_per_step), refresh=False)
                 bar.update()
                 stopping = interrupted() and not last  # asked once: a signal may come between two looks
-                if last or stopping or step.index % cadence.save_every == 0:
-                    checkpoint.save(states, model, optimizers, step.index, {"curve": curve})
-                    checkpoint.prune(states, keep=2)
+                if last or stopping or saver.due(step.index):
+                    saver.save(step.index, history)
                 if stopping:
                     raise InterruptedTraining(f"{stage}: stopped after step {step.index}; run it again to go on")
         clock.note(config.max_steps, tokens_per_step)
+        provenance.keep_trace(bytes(history.trace))
         scratch.finish(states)
-    return Trained(curve)
+    return Trained(history.curve)
 
 
 def _row(step: Step) -> dict[str, float]:
