@@ -85,7 +85,7 @@ def hashes(model: nn.Module, optimizers: Optimizers) -> dict[str, str]:
         for member in optimizers.members
         for group in member.param_groups
         for parameter in group["params"]
-        for key, value in member.state.get(parameter, {}).items()
+        for key, value in sorted(member.state.get(parameter, {}).items())  # a restored state has another order
     }
     return {name: hashlib.sha256(_bytes(tensor)).hexdigest() for name, tensor in {**named, **moments}.items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gptcore.errors import GPTCoreError
+from gptcore.errors import GPTCoreError, ParameterError
 from pipeline import project
 from pipeline.contract import params
 from pipeline.contract.stage import STAGES, function_of
@@ -112,6 +112,19 @@ def exp(arguments: tuple[str, ...]) -> None:
     from pipeline.orchestration import experiments
 
     sys.exit(experiments.run(arguments))
+
+
+@app.command("diff-runs")
+@click.argument("runs", nargs=-1)
+def diff_runs(runs: tuple[str, ...]) -> None:
+    """Compare two runs, each by its project folder: the first step and tensor that differ, and what may be why."""
+    from pipeline.orchestration.diff_runs import compare
+
+    if len(runs) != 2:
+        raise ParameterError(f"diff-runs: expected two folders, A and B, found {len(runs)}")
+    found = compare(*map(Path, runs))
+    print(found.text)
+    sys.exit(0 if found.equal else 1)
 
 
 @app.command()

@@ -82,6 +82,7 @@ class Execution:
         }
         for content in _TRACES[-1:]:
             write_atomically(project.root() / TRACES / f"{name}.jsonl", content)
+            record["trace"] = sha256_text(content.decode())
         write_json(project.root() / RECORDS / f"{name}.json", record)
 
 

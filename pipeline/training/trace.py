@@ -85,6 +85,8 @@ def read(content: bytes, where: str) -> list[Entry]:
             else:
                 tensors = dict(zip(columns, fields["hashes"].split(), strict=True))
                 entries.append(Entry(int(fields["step"]), str(fields["state"]), tensors))
+        if not entries:
+            raise ValueError("it is empty")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: expected the trace of a training ({error!r}); run the stage again") from None
     return entries

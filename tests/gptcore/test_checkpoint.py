@@ -11,7 +11,7 @@ import torch
 
 from gptcore import checkpoint
 from gptcore.artifact import open_verified
-from gptcore.errors import DataError
+from gptcore.errors import DataError, NonFiniteLossError
 from gptcore.machine.identity import state_hash
 from gptcore.model import Classifier
 from gptcore.objectives.classification import classification_loss
@@ -64,6 +64,58 @@ def test_parameters_that_were_never_used_have_no_state_and_need_none(make_gpt, t
     assert checkpoint.load(state, other, restored)[0] == 1
     assert state_hash(other) == state_hash(model)
     assert restored.state_tensors().keys() == optimizers.state_tensors().keys()
+
+
+def test_resuming_is_the_newest_loaded(make_gpt, tmp_path: Path):
+    model, optimizers = trained(make_gpt)
+    assert checkpoint.resume(tmp_path, model, optimizers) is None
+    checkpoint.save(tmp_path, *trained(make_gpt, bias=False), 1)
+    saved = checkpoint.save(tmp_path, model, optimizers, 2, {"note": 1}, {"curve.jsonl": b"long"})
+    other = make_gpt(seed=9)
+    restored = build_optimizers(other, OptimConfig())
+    found = checkpoint.resume(tmp_path, other, restored)
+    assert found is not None
+    assert (found.directory, found.config) == (saved, {"step": 2, "facts": {"note": 1}})
+    assert (saved / "curve.jsonl").read_bytes() == b"long"
+    assert state_hash(other) == state_hash(model)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_hashes_tell_every_tensor_and_are_those_of_the_restored_state(make_gpt, tmp_path: Path, optimizer: str):
+    model, optimizers = trained(make_gpt, optimizer)
+    before = checkpoint.hashes(model, optimizers)
+    assert before.keys() >= {"ln_f.weight", "ln_f.weight:exp_avg", "ln_f.weight:step"}
+    assert len(before) == len(dict(model.named_parameters())) + len(optimizers.state_tensors())
+    other = make_gpt(seed=9)
+    restored = build_optimizers(other, OptimConfig(optimizer=optimizer))
+    assert checkpoint.hashes(other, restored).keys() == dict(other.named_parameters()).keys()
+    checkpoint.load(checkpoint.save(tmp_path, model, optimizers, 1), other, restored)
+    assert list(checkpoint.hashes(other, restored).items()) == list(before.items())
+    with torch.no_grad():
+        other.ln_f.weight[0] += 1e-6
+    after = checkpoint.hashes(other, restored)
+    assert [name for name in after if after[name] != before[name]] == ["ln_f.weight"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["weight", "optimizer state"])
+def test_a_number_that_is_none_is_not_saved(make_gpt, tmp_path: Path, value: float, where: str):
+    model, optimizers = trained(make_gpt)
+    checkpoint.save(tmp_path, model, optimizers, 1)
+    spoiled = model.ln_f.weight if where == "weight" else optimizers.members[0].state[model.ln_f.weight]["exp_avg_sq"]
+    with torch.no_grad():
+        spoiled[3] = value
+    with pytest.raises(NonFiniteLossError, match=f"step 2: the {where} .* is no longer finite, so the state was not"):
+        checkpoint.save(tmp_path, model, optimizers, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_weights_whose_norm_overflows_are_saved(make_gpt, tmp_path: Path):
+    """Large and finite: it is not for a saved state to judge them."""
+    model, optimizers = trained(make_gpt)
+    with torch.no_grad():
+        model.ln_f.weight.fill_(3e38)
+    assert checkpoint.save(tmp_path, model, optimizers, 1).is_dir()
 
 
 def test_equal_states_are_equal_files(make_gpt, tmp_path: Path):
