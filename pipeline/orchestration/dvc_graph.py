@@ -13,6 +13,7 @@ differently), and ``with repo.lock`` (waits for itself when a locked method is c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gptcore.errors import ParameterError
@@ -41,6 +42,14 @@ def stages() -> list[StageNode]:
 
     with Repo(uninitialized=True) as repo:
         return _nodes(repo, (), look=False)
+
+
+def cache_folder(root: Path) -> Path:
+    """Where DVC keeps its cache, as its settings say."""
+    from dvc.repo import Repo
+
+    with Repo(str(root), uninitialized=True) as repo:
+        return Path(repo.cache.legacy.path) if repo.cache.legacy else root / ".dvc" / "cache"
 
 
 def load_graph(targets: Sequence[str] = ()) -> list[StageNode]:

@@ -96,7 +96,7 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
     if found:
         print(f"\n{found.text}")
     _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
-    return 0 if found is None or found.kept else 1
+    return found.code if found else 0
 
 
 def _tell_profile(root: Path) -> None:

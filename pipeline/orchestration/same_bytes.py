@@ -1,9 +1,11 @@
-"""Did this run give the bytes that the commit records?
+"""Did this run give the bytes that the commit records, and do they lie on disk?
 
-``dvc.lock`` in git is the record.  After a run the working tree has a new one.  A stage is comparable where both
-name the same command, parameters and inputs; if its outputs then differ, something was not reproduced.  On
-another *machine class* (other versions, thread count or arithmetic; `gptcore.runtime`) trained weights may
-differ in their last bits, data must not.
+First every out is hashed as it lies on disk now, whatever DVC remembers of it, and held against the working tree's
+dvc.lock (`integrity.outs`): a bit that rotted since a stage wrote it, or in the cache that gave it back, is damage.
+
+Then dvc.lock itself is held against the last commit's.  A stage is comparable where both name the same command,
+parameters and inputs; if its outputs then differ, something was not reproduced.  On another *machine class* (other
+versions, thread count or arithmetic; `gptcore.runtime`) trained weights may differ in their last bits, data must not.
 
 A stage whose bytes must be equal everywhere says so in dvc.yaml: ``meta: {every_machine: true}``.  The recorded class
 is in the metrics of whichever stage states one, which are in git; the class here is what such a stage noted when it
@@ -11,19 +13,28 @@ ran here, else it is measured.
 """
 
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.orchestration import dvc_files
+from gptcore.errors import DataError
+from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.dvc_files import LOCK
+from pipeline.orchestration.integrity.commit import at_head, git
+from pipeline.orchestration.integrity.dvc_cache import Cache
+from pipeline.orchestration.integrity.findings import Finding
+from pipeline.orchestration.integrity.on_disk import Disk
+from pipeline.orchestration.integrity.outs import faults, lock_here, outs_of, read_lock
 
 METRICS, PROVENANCE = "data/metrics", "data/.provenance"
 EVERY_MACHINE = "every_machine"
 """In a stage's ``meta`` of dvc.yaml: whether its bytes must be equal on every machine."""
 UNKNOWN = "unknown"
+REPAIR = "python -m pipeline verify --repair"
+DIFFERS, DAMAGED = 1, DataError.exit_code
+MOST_TOLD = 8
+"""Of damaged files, in the verdict; ``verify`` tells all."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +42,23 @@ class Verdict:
     """What to tell, and whether the promise was kept."""
 
     text: str
-    kept: bool
+    code: int = 0
+    """For the shell: 0, ``DIFFERS`` or ``DAMAGED``."""
+
+    @property
+    def kept(self) -> bool:
+        return self.code == 0
 
 
 def verdict(root: Path) -> Verdict:
-    """Compare the working tree's dvc.lock with the last commit's."""
-    recorded = _at_head(root, LOCK)
-    if not recorded or not (root / LOCK).exists():
-        return Verdict("Nothing to compare with yet: commit dvc.lock and data/metrics; the next run is checked.", True)
-    before = dvc_files.recorded(recorded)
-    after = dvc_files.recorded((root / LOCK).read_text(encoding="utf-8"))
+    """Look at every out on disk, then compare the working tree's dvc.lock with the last commit's."""
+    after = lock_here(root)
+    if damage := damaged_outs(root, after, Disk()):
+        return _told(root, damage)
+    recorded = at_head(root, LOCK)
+    if not recorded or not after:
+        return Verdict("Nothing to compare with yet: commit dvc.lock and data/metrics; the next run is checked.")
+    before = read_lock(recorded, f"HEAD:{LOCK}")
     changed = [name for name in after if name not in before or not _same_recipe(before[name], after[name])]
     differing = {
         name: outs for name in after if name not in changed and (outs := _differing(before[name], after[name]))
@@ -48,22 +66,35 @@ def verdict(root: Path) -> Verdict:
     if differing:
         return _explain(root, differing)
     if changed:
-        return Verdict(f"Not compared, for their recipe changed since the last commit: {', '.join(changed)}.", True)
-    return Verdict(f"Same bytes: all {len(after)} stages gave what dvc.lock records (class {_class_here(root)}).", True)
+        return Verdict(f"Not compared, for their recipe changed since the last commit: {', '.join(changed)}.")
+    return Verdict(f"Same bytes: all {len(after)} stages gave what dvc.lock records (class {_class_here(root)}).")
+
+
+def damaged_outs(root: Path, lock: dict[str, dict[str, Any]], disk: Disk) -> list[Finding]:
+    """What of the outs that ``lock`` names is not on disk as it says, by file."""
+    suspect = [out for out in outs_of(lock) if disk.md5(root / out.path) != out.md5]
+    listing = Cache(dvc_graph.cache_folder(root), disk).listing if suspect else lambda md5: None
+    return [finding for out in suspect for finding in faults(root, out, disk, listing)]
+
+
+def _told(root: Path, damage: list[Finding]) -> Verdict:
+    lines = [finding.line(root) for finding in damage[:MOST_TOLD]]
+    if len(damage) > MOST_TOLD:
+        lines.append(f"and {len(damage) - MOST_TOLD} more")
+    told = "\n  ".join(["NOT THE BYTES THAT THE STAGES WROTE: what lies on disk differs from dvc.lock:", *lines])
+    return Verdict(f"{told}\nTo make it again: `{REPAIR}`", DAMAGED)
 
 
 def _explain(root: Path, differing: dict[str, list[str]]) -> Verdict:
     recorded, here = _recorded_class(root), _class_here(root)
     another_class = recorded not in (UNKNOWN, here)
     if another_class and not any(_is_same_everywhere(root, stage) for stage in differing):
-        return Verdict(
-            f"Data equal; trained outputs differ: machine class {recorded} (recorded) ≠ {here} (here).", True
-        )
+        return Verdict(f"Data equal; trained outputs differ: machine class {recorded} (recorded) ≠ {here} (here).")
     outs = ", ".join(out for found in differing.values() for out in found)
     return Verdict(
         f"NOT REPRODUCED: with the same command, parameters and inputs these outputs differ from dvc.lock: {outs} "
         f"(machine class recorded {recorded}, here {here}).",
-        False,
+        DIFFERS,
     )
 
 
@@ -90,8 +121,8 @@ def _is_same_everywhere(root: Path, stage: str) -> bool:
 
 def _recorded_class(root: Path) -> str:
     """What the last commit's metrics state."""
-    listed = _git(root, "ls-tree", "--name-only", "HEAD", f"{METRICS}/").split()
-    return _first_class(_at_head(root, path) for path in sorted(listed))
+    listed = git(root, "ls-tree", "--name-only", "HEAD", f"{METRICS}/").split()
+    return _first_class(at_head(root, path) for path in sorted(listed))
 
 
 def _class_here(root: Path) -> str:
@@ -107,14 +138,12 @@ def _class_here(root: Path) -> str:
 
 
 def _first_class(records: Iterable[str]) -> str:
-    classes = (json.loads(record).get("machine_class") for record in records if record)
-    return next((str(found) for found in classes if found), UNKNOWN)
+    return next(filter(None, map(_class_of, records)), UNKNOWN)
 
 
-def _at_head(root: Path, path: str) -> str:
-    return _git(root, "show", f"HEAD:{path}")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+def _class_of(record: str) -> str:
+    """The machine class that a metrics or provenance file states; empty where it states none."""
+    try:
+        return str(json.loads(record)["machine_class"] or "")
+    except (ValueError, KeyError, TypeError):
+        return ""
