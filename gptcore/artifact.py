@@ -110,34 +110,42 @@ def open_verified(directory: Path, kind: str | None = None, remedy: str = REMEDY
     stands for the directory.
     """
     manifest = read_manifest(directory, kind, remedy)
-    directory = Path(directory)
-    advice = remedy.format(directory)
-    try:
-        present = _present(directory, advice)
-        for name, fact in manifest.files.items():
-            if name not in present:
-                raise DataError(f"{directory / name}: expected by {MANIFEST}, but missing; {advice}")
-            _verify(directory / name, fact, advice)
-    except OSError as error:
-        raise DataError(f"{error.filename or directory}: can't be read ({error.strerror}); {advice}") from None
-    if extra := sorted(present - set(manifest.files) - {MANIFEST}):
-        raise DataError(f"{directory / extra[0]}: a file that {MANIFEST} does not know; {advice}")
+    for path, problem in faults(manifest):
+        raise DataError(f"{path}: {problem}; {remedy.format(directory)}")
     return manifest
 
 
-def _present(directory: Path, advice: str) -> set[str]:
-    """The files below ``directory``; refuses links, behind which anything may lie, and lie tomorrow something else."""
-    paths = list(directory.rglob("*"))
-    if link := next((path for path in paths if path.is_symlink()), None):
-        raise DataError(f"{link}: expected the file itself, found a symbolic link; {advice}")
-    return {path.relative_to(directory).as_posix() for path in paths if path.is_file()}
+def faults(manifest: Manifest, sha256: Callable[[Path], str] = sha256_file) -> Iterator[tuple[Path, str]]:
+    """Each file that is missing, changed or unexpected, and what is wrong with it.
+
+    A link is wrong wherever it leads: behind it anything may lie, and lie tomorrow something else.
+    """
+    directory = manifest.directory
+    present = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*"))}
+    for path in present.values():
+        if path.is_symlink():
+            yield path, "expected the file itself, found a symbolic link"
+    files = {name for name, path in present.items() if path.is_file() and not path.is_symlink()}
+    for name, fact in manifest.files.items():
+        if name not in present:
+            yield directory / name, f"expected by {MANIFEST}, but missing"
+        elif problem := _problem(directory / name, fact, sha256):
+            yield directory / name, problem
+    for name in sorted(files - set(manifest.files) - {MANIFEST}):
+        yield directory / name, f"a file that {MANIFEST} does not know"
 
 
-def _verify(path: Path, fact: Mapping[str, Any], advice: str) -> None:
-    if (size := path.stat().st_size) != fact["size"]:
-        raise DataError(f"{path}: expected {fact['size']} bytes, found {size}; {advice}")
-    if (found := sha256_file(path)) != fact["sha256"]:
-        raise DataError(f"{path}: damaged: expected sha256 {fact['sha256']}, found {found}; {advice}")
+def _problem(path: Path, fact: Mapping[str, Any], sha256: Callable[[Path], str]) -> str | None:
+    try:
+        if not path.is_file():
+            return "expected a file"
+        if (size := path.stat().st_size) != fact["size"]:
+            return f"expected {fact['size']} bytes, found {size}"
+        if (found := sha256(path)) != fact["sha256"]:
+            return f"damaged: expected sha256 {fact['sha256']}, found {found}"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return None
 
 
 def _write_manifest(

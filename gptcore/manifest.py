@@ -20,7 +20,7 @@ from gptcore.untrusted import MB, read_json, shown
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-REMEDY = "delete {} and make it again"
+REMEDY = "mend it with `python -m pipeline verify --repair` in the project that made it, or copy it anew from there"
 LIMIT = 32 * MB
 """Of the file; a hundred thousand files have their lines in half of it."""
 

@@ -128,6 +128,16 @@ def diff_runs(runs: tuple[str, ...]) -> None:
 
 
 @app.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="make again what can be made")
+def verify(path: Path | None, repair: bool) -> None:
+    """Hold everything on disk, or what lies at PATH, against manifests, dvc.lock and git; exit code 65 on damage."""
+    from pipeline.orchestration.integrity import command
+
+    sys.exit(command.verify(project.root(), path, repair))
+
+
+@app.command()
 def ui() -> None:
     """Start Prefect's and MLflow's user interfaces on this machine."""
     from pipeline.orchestration import pages

@@ -23,7 +23,7 @@ from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.dvc_files import LOCK
 from pipeline.orchestration.integrity.commit import at_head, git
 from pipeline.orchestration.integrity.dvc_cache import Cache
-from pipeline.orchestration.integrity.findings import Finding
+from pipeline.orchestration.integrity.findings import REPAIR, Finding
 from pipeline.orchestration.integrity.on_disk import Disk
 from pipeline.orchestration.integrity.outs import faults, lock_here, outs_of, read_lock
 
@@ -31,7 +31,6 @@ METRICS, PROVENANCE = "data/metrics", "data/.provenance"
 EVERY_MACHINE = "every_machine"
 """In a stage's ``meta`` of dvc.yaml: whether its bytes must be equal on every machine."""
 UNKNOWN = "unknown"
-REPAIR = "python -m pipeline verify --repair"
 DIFFERS, DAMAGED = 1, DataError.exit_code
 MOST_TOLD = 8
 """Of damaged files, in the verdict; ``verify`` tells all."""

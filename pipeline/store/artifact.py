@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from gptcore.artifact import MANIFEST, Manifest, canonical_json, commit, open_verified, sha256_file, sha256_text
 from gptcore.errors import DataError
 
-REMEDY = "delete {} and run the stage that makes it again (`dvc repro`)"
+REMEDY = "run `python -m pipeline verify --repair`, which makes it again"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gptcore.artifact import write_json
 from gptcore.errors import DataError
-from pipeline.store.artifact import Artifact
+from pipeline.store.artifact import REMEDY, Artifact
 
 SOURCES = "sources.json"
 
@@ -64,9 +64,7 @@ class Raw(Artifact):
         try:
             return [_source(**entry) for entry in json.loads((self.path / SOURCES).read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                f"{self.path / SOURCES}: not a list of sources ({error}); run the stage `download` again"
-            ) from None
+            raise DataError(f"{self.path / SOURCES}: not a list of sources ({error}); {REMEDY}") from None
 
     def having(self, role: Role) -> list[Source]:
         return [source for source in self.entries if source.role == role]

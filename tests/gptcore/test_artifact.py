@@ -134,7 +134,7 @@ def test_any_change_of_a_file_is_found(whole: Path, data: st.DataObject):
 def test_a_missing_file_is_named(tmp_path: Path, name: str):
     directory = make(tmp_path / "a")
     (directory / name).unlink()
-    with pytest.raises(DataError, match=f"{directory / name}.*missing.*delete .* and make it again"):
+    with pytest.raises(DataError, match=f"{directory / name}.*missing.*mend it with `python -m pipeline verify"):
         open_verified(directory)
 
 

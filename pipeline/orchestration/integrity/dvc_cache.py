@@ -4,6 +4,8 @@ A plain DVC checks an object out without hashing it once it is write-protected, 
 comes back without a word, a metrics file too: git has it, but the run cache keeps a copy.  What is wrong here is set
 aside under ``damaged/``, where DVC finds nothing; then it runs the stage.
 
+Sizes in entries of the run cache are in no hash, and DVC decides nothing by them.
+
 Nothing of DVC is imported: these are a dozen lines of its formats, stable since its version 3, and a test holds
 them to what the installed version writes.
 """

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+REPAIR = "python -m pipeline verify --repair"
+"""What mends damage, as messages print it."""
+
 
 class Kind(Enum):
     OUT = auto()

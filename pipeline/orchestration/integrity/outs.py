@@ -6,6 +6,7 @@ the artifact's own manifest.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def outs_of(lock: dict[str, dict[str, Any]]) -> list[Out]:
         for out in entry.get("outs", [])
         if out.get("md5")
     ]
+
+
+def in_order(lock: dict[str, dict[str, Any]]) -> list[str]:
+    """The stages, each after those whose outs it reads."""
+    makers = [(Path(out.path), out.stage) for out in outs_of(lock)]
+    above = {
+        stage: [
+            maker
+            for dep in entry.get("deps", [])
+            for path, maker in makers
+            if Path(dep["path"]).is_relative_to(path) and maker != stage
+        ]
+        for stage, entry in lock.items()
+    }
+    return list(TopologicalSorter(above).static_order())
 
 
 def faults(root: Path, out: Out, disk: Disk, listing: Listing) -> Iterator[Finding]:

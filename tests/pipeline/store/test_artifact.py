@@ -151,7 +151,7 @@ def test_another_kind_is_refused(tmp_path: Path, made: str, wanted: str) -> None
 
 def test_damage_names_the_command_that_mends_it(directory: Path) -> None:
     (directory / "a.bin").write_bytes(b"other")
-    with pytest.raises(DataError, match=r"a.bin.*run the stage that makes it again \(`dvc repro`\)"):
+    with pytest.raises(DataError, match=r"a.bin.*run `python -m pipeline verify --repair`"):
         Tokens.open(directory)
 
 
