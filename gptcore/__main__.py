@@ -14,7 +14,7 @@ import torch
 from gptcore import runtime
 from gptcore.artifact import MANIFEST, open_verified
 from gptcore.config import CHOICES, PRESETS
-from gptcore.errors import GPTCoreError, ParameterError
+from gptcore.errors import GPTCoreError, ParameterError, disk_error
 from gptcore.formats.directory import load_classifier, load_model
 from gptcore.inference.generate import stream
 from gptcore.inference.weights import DTYPES, for_inference
@@ -38,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 64
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
+    except OSError as error:
+        if (told := disk_error(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return told.exit_code
     return 0
 
 

@@ -13,7 +13,6 @@ trusting the cache that checked the directory out (a corrupted cache is checked 
 """
 
 import ctypes
-import errno
 import glob
 import hashlib
 import json
@@ -25,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gptcore.errors import DataError, DiskError
+from gptcore.errors import DataError, disk_errors
 from gptcore.manifest import FORMAT, MANIFEST, REMEDY, Manifest, canonical_json, read_manifest, sha256_text
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux's fcntl.h
@@ -45,7 +44,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file at ``path`` by ``content``, or leave it as it was."""
     path = Path(path)
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
         _remove_orphans(path)
@@ -65,7 +64,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, st
     from safetensors import SafetensorError  # here: most artifacts hold no tensors, and PyTorch takes a second
     from safetensors.torch import save_file
 
-    with _disk_errors(path):
+    with disk_errors(path):
         try:
             save_file(dict(tensors), path, metadata=metadata)
         except SafetensorError as error:
@@ -90,7 +89,7 @@ def commit(
     on the writing library's version.
     """
     directory = Path(directory)
-    with _disk_errors(directory):
+    with disk_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         draft = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
         _remove_orphans(directory)
@@ -229,29 +228,3 @@ def _fsync_file(path: Path) -> None:
 def _fsync_directory(path: Path) -> None:
     with suppress(PermissionError):  # some network file systems refuse to sync a directory
         _fsync_file(path)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no space" and "not permitted" into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(_existing_parent(path)).free
-            raise DiskError(
-                f"{path}: the disk is full ({free / 1e6:.0f} MB free); what was there before is intact; "
-                "make space and run the same command again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise DiskError(
-                f"{error.filename or path}: not permitted ({error.strerror}); check owner and permissions"
-            ) from error
-        raise
-
-
-def _existing_parent(path: Path) -> Path:
-    path = Path(path).absolute()
-    while not path.exists():
-        path = path.parent
-    return path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gptcore.errors import GPTCoreError, ParameterError
+from gptcore.errors import GPTCoreError, ParameterError, disk_error
 from pipeline import project
 from pipeline.contract import params
 from pipeline.contract.stage import STAGES, function_of
@@ -161,6 +161,11 @@ def main() -> None:
     except GPTCoreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full or read-only disk can show itself anywhere; all else is a bug
+        if (told := disk_error(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(told.exit_code)
 
 
 if __name__ == "__main__":

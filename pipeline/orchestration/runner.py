@@ -22,6 +22,7 @@ from pipeline.orchestration.dvc_files import mend_lock_table
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.orchestration.dvc_repro import plain
 from pipeline.orchestration.same_bytes import verdict
+from pipeline.orchestration.writable import refuse_read_only
 from pipeline.report.page import render
 from pipeline.report.summary import summary
 from pipeline.sources import own_text
@@ -40,6 +41,7 @@ def prepare(profile: str) -> None:
     params.check_all()
     parameter_paths.check(project.root())
     own_text.refuse_unreadable(own_text.FOLDER)
+    refuse_read_only(project.root())
 
 
 def run(way: Way, targets: Sequence[str] = (), force: bool = False) -> int:

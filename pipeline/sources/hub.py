@@ -11,7 +11,6 @@ cached needs no question to the hub.  Weights are read from ``model.safetensors`
 pickle, which can run code, and is not even downloaded.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gptcore.artifact import commit, open_verified, sha256_file, write_atomically
-from gptcore.errors import DataError, ParameterError, SourceUnavailableError
+from gptcore.errors import DataError, ParameterError, SourceUnavailableError, disk_error, disk_errors
 from pipeline import locks
 from pipeline.sources.order import note, offline
 from pipeline.sources.web import TRANSIENT, Interrupted, persist
@@ -97,9 +96,10 @@ def fetch_model(uri: str, cache: Path, sha256: Mapping[str, str] | None = None) 
     if problem := problem_with_model(uri):
         raise ParameterError(f"model: {problem}")
     order = _Model(uri, Path(cache))
-    order.shelf.mkdir(parents=True, exist_ok=True)
-    with locks.held(order.shelf / ".lock"):
-        directory = _cached(order) or _download(order)
+    with disk_errors(order.shelf):
+        order.shelf.mkdir(parents=True, exist_ok=True)
+        with locks.held(order.shelf / ".lock"):
+            directory = _cached(order) or _download(order)
     _check_pins(order, directory, sha256 or {})
     return directory
 
@@ -239,8 +239,8 @@ def _delivered(order: _Model, call: Callable[[], T]) -> T:
     try:
         return persist(order.uri, attempt)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise  # our disk, not their hub
+        if isinstance(error, OSError) and (told := disk_error(error, order.cache)):
+            raise told from error  # our disk, not their hub
         raise SourceUnavailableError(
             f"{order.uri}: the hub did not deliver ({type(error).__name__}: {textwrap.shorten(str(error), 160)}); "
             "check the name, the revision, the connection and HF_ENDPOINT; GPTCORE_OFFLINE=1 uses what was fetched "

@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gptcore.artifact import sha256_file
-from gptcore.errors import DataError, ParameterError
+from gptcore.errors import DataError, ParameterError, disk_errors
 from pipeline import locks, project
 from pipeline.sources import wheel
 from pipeline.sources.disk import from_disk
@@ -83,11 +83,12 @@ def fetch(uri: str, sha256: str, cache: Path, *, max_bytes: int = MAX_BYTES) -> 
         raise ParameterError(f"{uri}: sha256: expected 64 lower-case hexadecimal digits, found {sha256!r}")
     order = Order(uri, sha256, Path(cache), max_bytes)
     final = order.cache / sha256
-    order.cache.mkdir(parents=True, exist_ok=True)
-    with locks.held(order.cache / f"{sha256}.lock"):
-        if not _is_intact(final):
-            _SCHEMES[uri.partition("://")[0]](order)
-            _accept(order, final)
+    with disk_errors(order.part):
+        order.cache.mkdir(parents=True, exist_ok=True)
+        with locks.held(order.cache / f"{sha256}.lock"):
+            if not _is_intact(final):
+                _SCHEMES[uri.partition("://")[0]](order)
+                _accept(order, final)
     return final
 
 
