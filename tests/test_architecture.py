@@ -45,7 +45,7 @@ def _code_and_messages(path: Path) -> str:
     ("package", "home"),
     [
         ("mlflow", ["pipeline/tracking/stores/mlflow.py"]),
-        ("prefect", ["pipeline/orchestration/prefect_flow.py"]),
+        ("prefect", ["pipeline/orchestration/prefect_flow.py", "pipeline/orchestration/prefect_server.py"]),
         ("dvc", ["pipeline/orchestration/dvc_graph.py", "pipeline/orchestration/dvc_program.py"]),
         ("bokeh", ["pipeline/report/charts.py"]),
         ("fcntl", ["pipeline/locks.py"]),

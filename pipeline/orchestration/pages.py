@@ -1,8 +1,9 @@
 """``python -m pipeline ui``: Prefect's and MLflow's pages on this machine, until Ctrl-C.
 
-Both servers listen on the loopback address only, for neither has authentication.  MLflow's starts lean:
-with its job execution on and its default number of workers it takes 2.2 GB instead of 0.5.  Both read the
-stores in the project's folder that runs write to anyway, so what ran before shows too, and a flow that
+Both servers listen on the loopback address only, for neither has authentication, and refuse what another web site
+makes the browser ask (`prefect_server.py`; MLflow by its own option, whose default lets ``10.evil.org`` in).
+MLflow's starts lean: with its job execution on and its default number of workers it takes 2.2 GB instead of 0.5.
+Both read the stores in the project's folder that runs write to anyway, so what ran before shows too, and a flow that
 starts while the page is open finds the server by the address noted in the scratch.
 
 Two at once would be two servers on one SQLite file: the second is refused and told where the first is, and
@@ -91,7 +92,7 @@ def prefect_server(port: int) -> Server:
     return Server(
         "prefect",
         port,
-        [_program("prefect"), "server", "start", "--host", HOST, "--port", str(port)],
+        [sys.executable, "-m", "pipeline.orchestration.prefect_server", "--host", HOST, "--port", str(port)],
         {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_UI_API_URL": "/api"},
         "/api/health",
     )
@@ -106,10 +107,11 @@ def mlflow_server(port: int) -> Server:
         "--default-artifact-root",
         tracking.artifact_root().as_uri(),
     ]
+    hosts = ["--allowed-hosts", ",".join(f"{name}:{port}" for name in (HOST, "localhost"))]
     return Server(
         "mlflow",
         port,
-        [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1", *store],
+        [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1", *store, *hosts],
         {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         "/health",
     )
@@ -144,7 +146,7 @@ def free_port(wanted: int) -> int:
 
 @contextmanager
 def _started(server: Server, logs: Path) -> Iterator[Popen[Any]]:
-    surroundings = {**os.environ, **project.QUIET, **server.settings}
+    surroundings = {**os.environ, **project.QUIET, "PYTHONPATH": project.module_path(), **server.settings}
     with open(logs / f"{server.name}.log", "wb") as log:
         with processes.group(
             server.command, cwd=project.root(), env=surroundings, stdout=log, stderr=STDOUT
@@ -167,11 +169,6 @@ def _ready(server: Server) -> bool:
         with urllib.request.urlopen(server.url + server.health, timeout=ANSWER_SECONDS) as answer:
             return bool(answer.status == 200)
     return False
-
-
-def _program(name: str) -> str:
-    """The command ``name`` of this very environment, whatever PATH says."""
-    return str(Path(sys.executable).with_name(name))
 
 
 def _note(server: Server, process: Popen[Any]) -> dict[str, Any]:

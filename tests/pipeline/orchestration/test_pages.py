@@ -1,5 +1,6 @@
 """Both pages come up on loopback, show what ran, and go down whole."""
 
+import http.client
 import json
 import os
 import signal
@@ -106,6 +107,57 @@ def test_both_come_up_on_loopback_only_and_go_down_whole(toy, wait_for):
     assert all(f"http://127.0.0.1:{port}" in output for port in ports)
     assert not any(process.is_running() for process in members)
     assert not notes.exists()
+
+
+def status(port: int, path: str, **headers: str) -> int:
+    """What the server answers to a browser that sends these headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("GET", path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+def handshake(port: int, **headers: str) -> int:
+    """What the server answers to the opening of a web socket."""
+    opening = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    key = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("GET", "/api/events/in", skip_host="Host" in headers)
+    for name, value in {**opening, **key, **headers}.items():
+        connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    connection.close()
+    return answer.status
+
+
+@pytest.mark.slow
+def test_both_answer_to_this_machine_only(toy, wait_for):
+    """Another site can make a browser ask 127.0.0.1 (DNS rebinding); what it sends names that site."""
+    ports = two_free_ports()
+    opened = toy.start([sys.executable, "-c", PAGES, *map(str, ports)])
+    wait_for((toy.root / "data" / ".scratch" / "ui" / "addresses.json").exists, 180)
+    prefect, mlflow = ports
+    experiment = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+    for port, path in ((prefect, "/api/admin/version"), (prefect, "/"), (mlflow, experiment), (mlflow, "/")):
+        for name in ("127.0.0.1", "localhost"):
+            assert status(port, path, Host=f"{name}:{port}") == 200, (port, path)
+        foreign = ("evil.org", f"evil.org:{port}", "10.evil.org", "127.0.0.1.evil.org", f"localhost@evil.org:{port}")
+        for host in (*foreign, "", "[::1", f"192.168.0.1:{port}"):
+            assert status(port, path, Host=host) in (400, 403), (port, path, host)
+    assert status(prefect, "/api/admin/version", Origin=f"http://localhost:{prefect}") == 200
+    assert status(prefect, "/api/admin/version", Origin="https://evil.org") == 403
+    assert handshake(prefect) == 101
+    assert handshake(prefect, Origin=f"http://127.0.0.1:{prefect}") == 101
+    assert handshake(prefect, Origin="https://evil.org") == 403
+    assert handshake(prefect, Host="evil.org") == 403
+    opened.send_signal(signal.SIGINT)
+    assert opened.wait(60) == 0
 
 
 @pytest.mark.slow
