@@ -63,12 +63,13 @@ def repro(targets: tuple[str, ...], force: bool, profile: str) -> None:
 
 @app.command()
 def check() -> None:
-    """Check params.yaml: every problem at once."""
-    from pipeline.orchestration import parameter_paths
+    """Check params.yaml: every problem at once, and whether the trainings fit this machine."""
+    from pipeline.orchestration import fits, parameter_paths
 
-    params.check_all()
+    sections = params.check_all()
     parameter_paths.check(project.root())
-    print("params.yaml: ok")
+    taken = fits.check(sections, project.root())
+    print("params.yaml: ok", *taken, sep="\n")
 
 
 @app.command()

@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from gptcore.artifact import write_json
+from gptcore.errors import ParameterError
+from gptcore.train_config import TrainConfig
 from pipeline import locks, project
 from pipeline.contract import params, provenance, source_code
 from pipeline.contract.stage import (
@@ -26,6 +28,7 @@ from pipeline.contract.stage import (
     section,
     takes_tracker,
 )
+from pipeline.orchestration import fits
 from pipeline.orchestration.dvc_files import code_dependencies
 from pipeline.store.artifact import content_hash
 from pipeline.store.plain import as_plain
@@ -56,10 +59,21 @@ def run(stage: str, given: dict[str, Path | None], metrics: Path) -> None:
     A path that was not given is the parameter of its name.
     """
     configs = params.load_stage(stage)
+    _check_that_it_fits(stage, configs)
     paths = {name: path or Path(getattr(configs[OWN], name)) for name, path in given.items()}
     lock = project.scratch() / "stages" / f"{metrics.stem}.lock"
     with locks.held(lock, what=f"another {metrics.stem}"):
         _run_alone(stage, paths, configs, metrics)
+
+
+def _check_that_it_fits(stage: str, configs: dict[str, Any]) -> None:
+    """Of a training, with what the other sections say of it; where they are wrong, their own stages say so."""
+    if isinstance(configs.get(OWN), TrainConfig):
+        try:
+            sections = params.check_all()
+        except ParameterError:
+            return
+        fits.check(sections, project.root(), only=stage)
 
 
 def _run_alone(stage: str, given: dict[str, Path], configs: dict[str, Any], metrics: Path) -> None:

@@ -19,12 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gptcore.kernels.limits import BLOCK, KEPT
 from gptcore.torch_internals import softmax_backward
-
-BLOCK = 128
-"""Queries per block: 64 costs a tenth more in bfloat16, 256 a sixth more in float32."""
-KEPT = 4_000_000
-"""Most weights of a layer that are kept for the backward pass: 8 MB in bf16, for 1 to 3 % of a step."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:

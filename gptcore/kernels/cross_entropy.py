@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gptcore.kernels.limits import GROUP_LOGITS
+
 IGNORE = -100
 """Target id of tokens that carry no loss: prompts and padding (PyTorch's ``ignore_index``)."""
-GROUP_LOGITS = 104_000_000
-"""Most logits in memory at once, in the products' number format: 208 MB in bf16, 2,048 tokens of GPT-2's vocabulary."""
 SMALLEST = 1e-30
 """Probability below which the logarithm is taken of the logits instead."""
 CHUNK_LOGITS = 4_000_000

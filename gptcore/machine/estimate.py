@@ -22,11 +22,13 @@ Not covered: a GPU, gradient accumulation, evaluation and checkpoints between th
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gptcore.config import GPTConfig
-from gptcore.kernels.causal_attention import BLOCK, KEPT
-from gptcore.kernels.cross_entropy import GROUP_LOGITS
-from gptcore.machine.probe import Machine, uses_bfloat16
+from gptcore.kernels.limits import BLOCK, GROUP_LOGITS, KEPT
+
+if TYPE_CHECKING:  # a machine is handed in; whoever asks for memory alone needs none, and no PyTorch
+    from gptcore.machine.probe import Machine
 
 ATTENTION_SHARE = 0.3
 """Of the GEMM peak that attention reaches, softmax included: its products are small."""
@@ -98,7 +100,7 @@ class Decoding:
 
 def training(
     config: GPTConfig,
-    machine: Machine,
+    machine: "Machine",
     batch_size: int = 8,
     steps: int = 1000,
     optimizer: str = "adamw",
@@ -117,13 +119,13 @@ def training(
         raise ValueError("; ".join(problems))
     tokens, peak = batch_size * config.context_length, machine.peak(dtype)
     parts = _step_parts(config, machine, tokens, optimizer, peak)
-    size = 2 if uses_bfloat16(dtype, machine) else 4
+    size = 2 if machine.uses_bfloat16(dtype) else 4
     flops = flops_per_token(config)
     share = flops * tokens / sum(parts.values()) / peak
-    return Training(tokens, flops, parts, _memory_parts(config, batch_size, optimizer, size), steps, share)
+    return Training(tokens, flops, parts, memory_parts(config, batch_size, optimizer, size), steps, share)
 
 
-def decoding(config: GPTConfig, machine: Machine, dtype: str = "float32") -> Decoding:
+def decoding(config: GPTConfig, machine: "Machine", dtype: str = "float32") -> Decoding:
     """Estimate for generating with matrices in ``dtype`` (float32, bfloat16, int8), one text at a time."""
     if dtype not in DECODE_SHARE:
         raise ValueError(f"dtype = {dtype!r}: expected one of {', '.join(DECODE_SHARE)}")
@@ -150,6 +152,11 @@ def flops_per_token(config: GPTConfig) -> float:
     return 6 * matrix_parameters(config) + _attention_flops(config)
 
 
+def state_bytes(config: GPTConfig, optimizer: str) -> int:
+    """Of a saved training state: weights and the optimizer's moments."""
+    return 4 * (parameters(config) + _moments(config, optimizer))
+
+
 def parameters(config: GPTConfig) -> int:
     """All weights, a shared matrix counted once; the model's own ``n_params`` without building it."""
     matrices = _block_matrices(config)
@@ -165,7 +172,7 @@ def matrix_parameters(config: GPTConfig) -> int:
     return _sum(_block_matrices(config)) + config.vocab_size * config.d_model
 
 
-def _step_parts(config: GPTConfig, machine: Machine, tokens: int, optimizer: str, peak: float) -> dict[str, float]:
+def _step_parts(config: GPTConfig, machine: "Machine", tokens: int, optimizer: str, peak: float) -> dict[str, float]:
     products = 6 * matrix_parameters(config) * tokens / peak
     update = UPDATE_BYTES * parameters(config) / machine.bandwidth
     if optimizer == "muon":
@@ -180,16 +187,15 @@ def _step_parts(config: GPTConfig, machine: Machine, tokens: int, optimizer: str
     }
 
 
-def _memory_parts(config: GPTConfig, batch_size: int, optimizer: str, size: int) -> dict[str, float]:
-    """Bytes at the end of a step; ``size`` is that of a number in the products' format."""
+def memory_parts(config: GPTConfig, batch_size: int, optimizer: str, size: int) -> dict[str, float]:
+    """Kind of tensor → bytes at the end of a training step; ``size`` is that of a number in the products' format."""
     weights, matrices = parameters(config), _sum(_block_matrices(config))
-    moments = 2 * weights - (matrices if optimizer == "muon" else 0)
     head = config.vocab_size * config.d_model
     tokens, T = batch_size * config.context_length, config.context_length
     parts = {
         "weights": 4.0 * weights,
         "gradients": 4.0 * weights,
-        "optimizer": 4.0 * moments,
+        "optimizer": 4.0 * _moments(config, optimizer),
         "copies": size * (2.0 * head + (matrices if size == 2 else 0)),  # the head padded, its gradient; autocast
         "activations": float(tokens * config.n_layer * _kept_bytes(config, size)),
         "logits": float(size * min(tokens * config.vocab_size, max(GROUP_LOGITS, config.vocab_size))),
@@ -199,6 +205,11 @@ def _memory_parts(config: GPTConfig, batch_size: int, optimizer: str, size: int)
         parts["activations"] += size * config.n_layer * scores * _causal_share(T)
     spare = SPARE * sum(parts.values())
     return parts | {"process and spare": PROCESS_BYTES + spare}
+
+
+def _moments(config: GPTConfig, optimizer: str) -> int:
+    """Numbers that the optimizer keeps: two a weight, of Muon's matrices one."""
+    return 2 * parameters(config) - (_sum(_block_matrices(config)) if optimizer == "muon" else 0)
 
 
 def _kept_bytes(config: GPTConfig, size: int) -> int:

@@ -13,13 +13,13 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from gptcore import runtime
 from gptcore.machine.identity import machine_class
+from gptcore.machine.memory import memory, system_text
 from gptcore.torch_internals import cpu_instructions
 
 SIZE = 2048
@@ -65,17 +65,16 @@ class Machine:
 
     def peak(self, dtype: str = "auto") -> float:
         """FLOP/s of matrix products in ``dtype`` (auto, float32, bfloat16)."""
-        return self.bfloat16_flops if uses_bfloat16(dtype, self) else self.float32_flops
+        return self.bfloat16_flops if self.uses_bfloat16(dtype) else self.float32_flops
 
-
-def uses_bfloat16(dtype: str, machine: Machine) -> bool:
-    """Whether training with this ``dtype`` multiplies in bfloat16."""
-    return dtype == "bfloat16" or (dtype == "auto" and machine.bfloat16)
+    def uses_bfloat16(self, dtype: str) -> bool:
+        """Whether training with this ``dtype`` multiplies in bfloat16."""
+        return dtype == "bfloat16" or (dtype == "auto" and self.bfloat16)
 
 
 def probe(seconds: float = PROBE_SECONDS) -> Machine:
     """Look and measure, ``seconds`` for each of three probes (each runs twice at least)."""
-    total, available = _memory()
+    total, available = memory()
     return Machine(
         processor=_processor(),
         physical_cores=_physical_cores(),
@@ -126,7 +125,7 @@ def _fastest(work: Callable[[], Any], seconds: float) -> float:
 
 
 def _processor() -> str:
-    match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    match = re.search(r"^model name\s*:\s*(.+)$", system_text("/proc/cpuinfo"), re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or platform.machine()
 
 
@@ -136,25 +135,6 @@ def _logical_cores() -> int:
 
 def _physical_cores() -> int | None:
     """Distinct cores in ``/proc/cpuinfo``, each listed once for every thread that it runs."""
-    blocks = _text("/proc/cpuinfo").split("\n\n")
+    blocks = system_text("/proc/cpuinfo").split("\n\n")
     cores = {tuple(re.findall(r"^(?:physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE)) for block in blocks}
     return len(cores - {()}) or None
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes in all and bytes available; a container's limit bounds both."""
-    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE))
-    total, available = (int(sizes.get(name, 0)) * 1024 for name in ("MemTotal", "MemAvailable"))
-    if not total and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _text("/sys/fs/cgroup/memory.max").strip()
-    bound = int(limit) if limit.isdigit() else total
-    return min(total, bound), min(available, bound)
-
-
-def _text(path: str) -> str:
-    """A file of the system, or nothing where the system has none."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

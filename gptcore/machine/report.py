@@ -18,6 +18,7 @@ from gptcore.errors import ParameterError
 from gptcore.formats.directory import gpt_config, is_classifier, read_config
 from gptcore.machine.estimate import DECODE_SHARE, Decoding, Training, decoding, parameters, training
 from gptcore.machine.probe import Machine, probe
+from gptcore.machine.units import in_bytes, in_flops, in_rate, in_seconds
 
 SHAPE = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
 HELD = (*SHAPE, *CHOICES)
@@ -81,8 +82,10 @@ def _print(title: str, rows: list[Row]) -> None:
 
 def _machine_rows(machine: Machine) -> list[Row]:
     known = f"{machine.physical_cores} physical, " if machine.physical_cores else ""
-    memory = f"{_bytes(machine.memory)}, {_bytes(machine.memory_available)} available" if machine.memory else "unknown"
-    products = f"{_flops(machine.float32_flops)} in float32, {_flops(machine.bfloat16_flops)} in bfloat16"
+    memory = (
+        f"{in_bytes(machine.memory)}, {in_bytes(machine.memory_available)} available" if machine.memory else "unknown"
+    )
+    products = f"{in_flops(machine.float32_flops)} in float32, {in_flops(machine.bfloat16_flops)} in bfloat16"
     return [
         ("processor", machine.processor),
         ("cores", f"{known}{machine.logical_cores} logical"),
@@ -107,15 +110,15 @@ def _model_rows(fields: dict[str, Any], config: GPTConfig) -> list[Row]:
 
 def _training_rows(cost: Training, config: GPTConfig, machine: Machine, wanted: dict[str, Any]) -> list[Row]:
     rows = cost.tokens_per_step // config.context_length
-    step = f"{rows} × {config.context_length:,} = {cost.tokens_per_step:,} tokens, {_seconds(cost.step_seconds)}"
+    step = f"{rows} × {config.context_length:,} = {cost.tokens_per_step:,} tokens, {in_seconds(cost.step_seconds)}"
     peak = machine.peak(wanted.get("dtype", "auto"))
     return [
         ("step", f"{step} ({wanted.get('optimizer', 'adamw')})"),
         ("", _shares(cost.step_parts)),
-        ("speed", f"{_rate(cost.tokens_per_second)}, {cost.peak_share:.0%} of {_flops(peak)}"),
+        ("speed", f"{in_rate(cost.tokens_per_second)}, {cost.peak_share:.0%} of {in_flops(peak)}"),
         ("work", f"{cost.flops_per_token / 1e6:,.1f} MFLOP/token"),
-        ("time", f"{_seconds(cost.seconds)} for {cost.steps:,} steps, {cost.steps * cost.tokens_per_step:,} tokens"),
-        ("memory", f"{_bytes(cost.memory)} at the peak"),
+        ("time", f"{in_seconds(cost.seconds)} for {cost.steps:,} steps, {cost.steps * cost.tokens_per_step:,} tokens"),
+        ("memory", f"{in_bytes(cost.memory)} at the peak"),
         ("", _shares(cost.memory_parts)),
     ]
 
@@ -128,8 +131,8 @@ def _shares(parts: dict[str, float]) -> str:
 
 
 def _decoding_row(speed: Decoding) -> Row:
-    weights, memory = _bytes(speed.weight_bytes), _bytes(speed.memory)
-    return speed.dtype, f"{_rate(speed.tokens_per_second)}, {weights} of weights a token, {memory} while loading"
+    weights, memory = in_bytes(speed.weight_bytes), in_bytes(speed.memory)
+    return speed.dtype, f"{in_rate(speed.tokens_per_second)}, {weights} of weights a token, {memory} while loading"
 
 
 def _warnings(machine: Machine, cost: Training | None, speeds: list[Decoding]) -> list[str]:
@@ -137,35 +140,13 @@ def _warnings(machine: Machine, cost: Training | None, speeds: list[Decoding]) -
     available, lines = machine.memory_available, []
     if available and cost and cost.memory > available:
         lines.append(
-            f"training needs about {_bytes(cost.memory)}, {_bytes(available)} are available: it will be slow or be "
+            f"training needs about {in_bytes(cost.memory)}, {in_bytes(available)} are available: it will be slow or be "
             "killed; lower --batch-size, --context-length, --d-model or --n-layer"
         )
     needed = min((speed.memory for speed in speeds), default=0.0)
     if available and needed > available:
-        lines.append(f"loading the model needs about {_bytes(needed)}, {_bytes(available)} are available")
+        lines.append(f"loading the model needs about {in_bytes(needed)}, {in_bytes(available)} are available")
     return lines
-
-
-def _bytes(n: float) -> str:
-    return f"{n / 1e9:,.1f} GB" if n >= 9.95e9 else f"{n / 1e6:,.0f} MB" if n >= 9.95e6 else f"{n / 1e6:.1f} MB"
-
-
-def _flops(n: float) -> str:
-    return f"{n / 1e9:,.0f} GFLOP/s" if n >= 9.5e9 else f"{n / 1e9:.1f} GFLOP/s"
-
-
-def _rate(n: float) -> str:
-    return f"{n:,.0f} tokens/s" if n >= 99.5 else f"{n:.1f} tokens/s"
-
-
-def _seconds(n: float) -> str:
-    """Seconds up to two minutes, then minutes up to two hours, hours up to two days, days."""
-    if n < 1:
-        return f"{n * 1e3:.3g} ms"
-    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
-        if n < limit:
-            return f"{n / size:.1f} {unit}"
-    return f"{n / 86_400:,.1f} days"
 
 
 # --- as JSON ---------------------------------------------------------------------------------------------

@@ -42,27 +42,28 @@ def load_stage(stage: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Parameter name of the stage's function → its dataclass, filled from ``path``."""
     document = read(path)
     wanted = configs(function_of(stage))
-    problems, filled = _fill(document, {section(stage, name): kind for name, kind in wanted.items()}, path)
+    problems, filled = _fill(document, {section(stage, name): kind for name, kind in wanted.items()})
     if problems:
         raise ParameterError(_message(path, problems))
     return {name: filled[section(stage, name)] for name in wanted}
 
 
-def check_all(path: Path = PARAMS_FILE) -> None:
-    """Raise one ``ParameterError`` with every wrong, unknown and missing parameter of all stages."""
-    check_document(read(path), path)
+def check_all(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Section → its dataclass; raises one ``ParameterError`` with all that is wrong, unknown or missing in any."""
+    return check_document(read(path), path)
 
 
-def check_document(document: dict[str, Any], path: Path) -> None:
+def check_document(document: dict[str, Any], path: Path) -> dict[str, Any]:
     """The same of what a file holds; messages call it ``path``."""
     known: dict[str, type] = {}
     for stage in STAGES.names():
         known |= signature.sections(stage)
     problems = [f"{name}: unknown section; expected {', '.join(known)}" for name in document if name not in known]
     in_order = {name: known[name] for name in [*document, *known] if name in known}  # as the file has them
-    problems += _fill(document, in_order, path)[0]
-    if problems:
+    found, filled = _fill(document, in_order)
+    if problems := problems + found:
         raise ParameterError(_message(path, problems))
+    return filled
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     return plain_yaml.read(path)
 
 
-def _fill(document: dict[str, Any], kinds: Mapping[str, type], path: Path) -> tuple[list[str], dict[str, Any]]:
+def _fill(document: dict[str, Any], kinds: Mapping[str, type]) -> tuple[list[str], dict[str, Any]]:
     problems: list[str] = []
     filled = {}
     for name, kind in kinds.items():

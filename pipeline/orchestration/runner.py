@@ -17,7 +17,7 @@ from pathlib import Path
 from gptcore.errors import GPTCoreError
 from pipeline import project
 from pipeline.contract import params, profiles
-from pipeline.orchestration import dvc_graph, pages, parameter_paths
+from pipeline.orchestration import dvc_graph, fits, pages, parameter_paths
 from pipeline.orchestration.dvc_files import mend_lock_table
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.orchestration.dvc_repro import plain
@@ -38,10 +38,11 @@ def prepare(profile: str) -> None:
     """Bring the profile into force, if one is named; check all parameters and what DVC would stumble over."""
     if profile:
         profiles.apply(profile)
-    params.check_all()
+    sections = params.check_all()
     parameter_paths.check(project.root())
     own_text.refuse_unreadable(own_text.FOLDER)
     refuse_read_only(project.root())
+    fits.check(sections, project.root())
 
 
 def run(way: Way, targets: Sequence[str] = (), force: bool = False) -> int:

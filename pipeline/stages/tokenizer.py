@@ -5,27 +5,16 @@ the training split only.  For a small corpus it pays: with 4,096 ids instead of 
 small model move from a table of rare words into its layers (docs/defaults.md has the comparison).
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from gptcore.ranges import Checked, Whole
 from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splits import SplitConfig, split_documents
 from pipeline.corpus.steps import CleanConfig, clean
+from pipeline.settings.tokenizer import TokenizerConfig
 from pipeline.store.plain import as_plain
 from pipeline.store.raw import Raw
 from pipeline.store.view import Numbers, Outcome, View
 from pipeline.store.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class TokenizerConfig(Checked):
-    kind: Literal["gpt2", "bpe"]
-    """GPT-2's published vocabulary, or one trained on the corpus."""
-    vocab_size: Annotated[int, Whole(257, 1_000_000)]
-    """Ids of a trained vocabulary, the 256 bytes and end-of-text included."""
 
 
 def tokenizer(raw: In, out: Out, cfg: TokenizerConfig, split: SplitConfig, corpus: CleanConfig) -> Outcome:

@@ -58,12 +58,5 @@ CPUINFO = "processor\t: {}\nmodel name\t: Fast 9000\nphysical id\t: {}\ncore id\
 )
 def test_threads_of_one_core_count_once(monkeypatch, cores: list[tuple[int, int]], expected: int | None):
     text = "".join(CPUINFO.format(i, *core) for i, core in enumerate(cores))
-    monkeypatch.setattr(probing, "_text", lambda path: text if path == "/proc/cpuinfo" else "")
+    monkeypatch.setattr(probing, "system_text", lambda path: text if path == "/proc/cpuinfo" else "")
     assert probing._physical_cores() == expected
-
-
-@pytest.mark.parametrize(("limit", "expected"), [("3000\n", (3000, 3000)), ("max\n", (8 * 1024, 6 * 1024))])
-def test_a_containers_limit_bounds_memory(monkeypatch, limit: str, expected: tuple[int, int]):
-    files = {"/proc/meminfo": "MemTotal: 8 kB\nMemAvailable: 6 kB\n", "/sys/fs/cgroup/memory.max": limit}
-    monkeypatch.setattr(probing, "_text", lambda path: files.get(path, ""))
-    assert probing._memory() == expected

@@ -1,0 +1,161 @@
+"""Whether a training fits this machine: said before anything runs, from its parameters alone.
+
+Memory comes from `gptcore.machine.estimate` (within 15 %, so only what is more than that above the machine's memory, or
+its control group's, is refused), disk is what is surely written: two saved states and the checkpoint.  Time is only
+stated, for one speed, because measuring this machine's takes longer than the whole check.  Whoever knows better sets
+``GPTCORE_ANYWAY=1``.
+
+The sections are found by their dataclasses, not by their names.  Not covered: tuning on instructions, whose lengths
+are not known before they are encoded, tuning a foundation that is not our own, and what the other stages take.
+
+Rejected: refusing what is above the memory that is free just now: that changes from minute to minute.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gptcore.config import Architecture, GPTConfig
+from gptcore.errors import DiskError, ParameterError
+from gptcore.machine.estimate import flops_per_token, memory_parts, parameters, state_bytes
+from gptcore.machine.memory import memory
+from gptcore.machine.units import in_bytes, in_seconds
+from gptcore.train_config import TrainConfig
+from pipeline import project
+from pipeline.contract.source_code import covers
+from pipeline.orchestration import dvc_files
+from pipeline.settings.finetune_classify import FinetuneClassifyConfig
+from pipeline.settings.load_gpt2 import LoadGpt2Config
+from pipeline.settings.pretrain import PretrainConfig
+from pipeline.settings.tokenizer import TokenizerConfig
+from pipeline.settings.windows import WindowsConfig
+
+ANYWAY = "GPTCORE_ANYWAY"
+OFF_BY = 0.15
+"""By how much an estimate of memory may be wrong."""
+GPT2_IDS = 50_257
+STATED_FLOPS = 100e9
+"""FLOP/s for which time is stated: two or three cores of a laptop."""
+
+Sections = Mapping[str, Any]
+"""Section of params.yaml → its dataclass."""
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one training takes."""
+
+    section: str
+    """Its section of params.yaml, which is its stage's name too."""
+    parameters: int
+    memory: Mapping[str, float]
+    """Kind of tensor → bytes."""
+    disk: int
+    """Bytes that are surely written."""
+    flops: float
+    rows: str
+    """The setting of rows in a batch."""
+    others: str
+    """The settings of what else decides activations."""
+    size: str
+    """The settings of the model's size, the most effective ones."""
+
+    @property
+    def peak(self) -> float:
+        return sum(self.memory.values())
+
+    @property
+    def lever(self) -> str:
+        """The settings to lower, by what takes the most memory."""
+        model = sum(self.memory.get(part, 0.0) for part in ("weights", "gradients", "optimizer", "copies", "logits"))
+        return self.size if model > self.memory["activations"] else self.rows or self.others
+
+    def __str__(self) -> str:
+        return (
+            f"{self.section}: {self.parameters:,} parameters; about {in_bytes(self.peak)} of memory, at least "
+            f"{in_bytes(self.disk)} of disk, {in_seconds(self.flops / STATED_FLOPS)} at {STATED_FLOPS / 1e9:g} GFLOP/s"
+        )
+
+
+def needs(sections: Sections, root: Path) -> Iterator[Need]:
+    """What the trainings take of which that can be known before they run."""
+    found = {kind: _of(sections, kind) for kind in (PretrainConfig, WindowsConfig, TokenizerConfig, Architecture)}
+    if not all(found.values()):
+        return
+    (name, cfg), (windows, text), (tokenizer, words), (model, architecture) = found.values()  # type: ignore[misc]
+    vocabulary = GPT2_IDS if words.kind == "gpt2" else words.vocab_size
+    config = architecture.for_data(vocabulary, text.context_length)
+    head = vocabulary * architecture.d_model
+    is_wide = words.kind != "gpt2" and 2 * head > parameters(config)
+    size = f"{tokenizer}.vocab_size" if is_wide else f"{model}.d_model or {model}.n_layer"
+    context = f"{windows}.context_length, {model}.n_layer or {model}.d_model"
+    yield _need(name, cfg, config, ("batch_windows", cfg.batch_windows), context, size)
+    tuned, source = _of(sections, FinetuneClassifyConfig), _of(sections, LoadGpt2Config)
+    if tuned and source and covers(_outs(name, root), os.path.normpath(source[1].source)):
+        seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
+        context = f"{tuned[0]}.max_tokens, {model}.n_layer or {model}.d_model"
+        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), context, size)
+
+
+def check(sections: Sections, root: Path, only: str = "") -> list[Need]:
+    """What the trainings take (or the one of the section ``only``, which is about to run).
+
+    Raises ``ParameterError`` for the first that can't fit into memory, ``DiskError`` for one that is still to be made
+    and can't fit on the disk.
+    """
+    found = [need for need in needs(sections, root) if only in ("", need.section)]
+    if os.environ.get(ANYWAY, "0") in ("", "0"):
+        for need in found:
+            _check_memory(need)
+            if only or not all((root / out).exists() for out in _outs(need.section, root)):
+                _check_disk(need, root)
+    return found
+
+
+def _check_memory(need: Need) -> None:
+    total = memory()[0]
+    if total and (1 - OFF_BY) * need.peak > total:
+        raise ParameterError(
+            f"{need.section}: needs about {in_bytes(need.peak)} of memory, and {in_bytes(total)} is all there is here; "
+            f"lower {need.lever} in params.yaml ({ANYWAY}=1 tries it anyway)"
+        )
+
+
+def _check_disk(need: Need, root: Path) -> None:
+    states = project.scratch() / need.section
+    written = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())
+    free = shutil.disk_usage(root).free
+    if need.disk - written > free:
+        raise DiskError(
+            f"{need.section}: will write at least {in_bytes(need.disk - written)} into {root / 'data'}, and "
+            f"{in_bytes(free)} are free; make space, or lower {need.size} in params.yaml ({ANYWAY}=1 tries it anyway)"
+        )
+
+
+def _need(section: str, cfg: TrainConfig, config: GPTConfig, batch: tuple[str, int], others: str, size: str) -> Need:
+    rows_field, rows = batch
+    widths = {"float32": (4,), "bfloat16": (2,)}.get(cfg.dtype, (2, 4))  # auto: whichever takes less
+    parts = min((memory_parts(config, rows, cfg.optimizer, n) for n in widths), key=lambda each: sum(each.values()))
+    return Need(
+        section,
+        parameters(config),
+        parts,
+        2 * state_bytes(config, cfg.optimizer) + 4 * parameters(config),
+        flops_per_token(config) * rows * config.context_length * cfg.accumulation_steps * cfg.max_steps,
+        f"{section}.{rows_field}" if rows > 1 else "",
+        others,
+        size,
+    )
+
+
+def _of(sections: Sections, kind: type[Kind]) -> tuple[str, Kind] | None:
+    return next(((name, each) for name, each in sections.items() if isinstance(each, kind)), None)
+
+
+def _outs(section: str, root: Path) -> list[str]:
+    """What the stage of this name writes."""
+    return [str(out) for out in dvc_files.wiring(root).get(section, {}).get("outs", [])]
