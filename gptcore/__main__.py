@@ -1,10 +1,11 @@
 """Use a model directory from the command line: ``python -m gptcore generate|chat|classify|info …``.
 
 For people who only want the library; everything that makes models is in ``python -m pipeline``.
+
+What models and their files say is printed with its control characters escaped, on a terminal and into a pipe alike.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -14,13 +15,14 @@ import torch
 from gptcore import runtime
 from gptcore.artifact import MANIFEST, open_verified
 from gptcore.config import CHOICES, PRESETS
-from gptcore.errors import GPTCoreError, ParameterError, disk_error
-from gptcore.formats.directory import load_classifier, load_model
+from gptcore.errors import DataError, GPTCoreError, ParameterError, disk_error
+from gptcore.formats.directory import load_classifier, load_model, load_vocabulary
 from gptcore.inference.generate import stream
 from gptcore.inference.weights import DTYPES, for_inference
 from gptcore.model import GPT
 from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
+from gptcore.untrusted import on_a_line, read_json, visible
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
             open_verified(options.directory)
         options.run(options)
     except GPTCoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return error.exit_code
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 64
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
@@ -104,13 +106,13 @@ def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_token
 
 
 def _generate(options: argparse.Namespace) -> None:
-    model, tokenizer = for_inference(load_model(options.directory), options.dtype), Tokenizer.load(options.directory)
-    print(options.prompt, end="", flush=True)
+    model, tokenizer = _language_model(options)
+    print(visible(options.prompt), end="", flush=True)
     _continue(model, tokenizer, options.prompt, options)
 
 
 def _chat(options: argparse.Namespace) -> None:
-    model, tokenizer = for_inference(load_model(options.directory), options.dtype), Tokenizer.load(options.directory)
+    model, tokenizer = _language_model(options)
     if sys.stdin.isatty():
         print("Type an instruction, then its input (or just Enter). End with Ctrl-D.")
     while (instruction := _ask("instruction> ")) is not None:
@@ -119,22 +121,33 @@ def _chat(options: argparse.Namespace) -> None:
             _continue(model, tokenizer, format_prompt(instruction, input_text), options)
 
 
+def _language_model(options: argparse.Namespace) -> tuple[GPT, Tokenizer]:
+    model, tokenizer = load_model(options.directory), load_vocabulary(options.directory)
+    return for_inference(model, options.dtype), tokenizer
+
+
 def _classify(options: argparse.Namespace) -> None:
-    model, tokenizer = load_classifier(options.directory), Tokenizer.load(options.directory)
+    model, tokenizer = load_classifier(options.directory), load_vocabulary(options.directory)
     ids = tokenizer.encode(options.text)[: _longest(options.directory, model.gpt.config.context_length)]
     if not ids:
         raise ValueError("TEXT: expected at least one character, found none")
     with torch.inference_mode():
         probabilities = model(torch.tensor([ids])).softmax(dim=-1)[0]
     for p, label in sorted(zip(probabilities.tolist(), model.labels, strict=True), reverse=True):
-        print(f"{p:7.2%}  {label}")
+        print(f"{p:7.2%}  {on_a_line(label)}")
 
 
 def _longest(directory: Path, context: int) -> int:
     """Tokens of a text that the classifier was tuned on; the whole context if it does not say."""
     path = directory / "tokenizer_config.json"
-    told = json.loads(path.read_text(encoding="utf-8")).get("model_max_length") if path.is_file() else None
-    return min(told, context) if isinstance(told, int) else context
+    try:
+        fields = read_json(path)
+    except FileNotFoundError:
+        return context
+    except ValueError as error:
+        raise DataError(f"{path}: expected the vocabulary's settings in JSON: {error}") from None
+    told = fields.get("model_max_length") if isinstance(fields, dict) else None
+    return min(told, context) if type(told) is int and told > 0 else context
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -163,9 +176,9 @@ def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.N
         new.append(int(token))
         text = tokenizer.decode(new)
         if not text.endswith("\ufffd"):
-            print(text[printed:], end="", flush=True)
+            print(visible(text[printed:]), end="", flush=True)
             printed = len(text)
-    print(tokenizer.decode(new)[printed:])
+    print(visible(tokenizer.decode(new)[printed:]))
 
 
 def _ask(prompt: str) -> str | None:

@@ -69,6 +69,12 @@ class BusyError(GPTCoreError):
     exit_code = 75
 
 
+class Interrupted(GPTCoreError):
+    """Somebody stopped the work; what was there before is intact."""
+
+    exit_code = 130
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's "no space" and "not permitted" into one sentence about ``path``."""

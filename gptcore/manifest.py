@@ -21,8 +21,8 @@ from gptcore.untrusted import MB, read_json, shown
 MANIFEST = "manifest.json"
 FORMAT = 1
 REMEDY = "mend it with `python -m pipeline verify --repair` in the project that made it, or copy it anew from there"
-LIMIT = 32 * MB
-"""Of the file; a hundred thousand files have their lines in half of it."""
+LIMIT = 16 * MB
+"""Of the file; a hundred thousand files have their lines in it."""
 
 
 @dataclass(frozen=True)

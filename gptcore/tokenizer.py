@@ -6,7 +6,7 @@ GPT-2 was published and what `transformers` reads; a tokenizer is always saved i
 directory of this project that holds one opens elsewhere.  The merges are recovered from the ranks by
 splitting each token with the merges that came before it.
 
-An own vocabulary is trained with the `tokenizers` library and then spelled as ranks.  Only GPT-2's
+An own vocabulary is trained by `bpe.py` and then spelled as ranks.  Only GPT-2's
 pre-tokenizing pattern is supported: it is what makes the two spellings give the same ids.
 
 ``<|endoftext|>`` inside a text is text: it becomes the special id only where the caller allows it.
@@ -14,7 +14,8 @@ pre-tokenizing pattern is supported: it is what makes the two spellings give the
 
 import base64
 import json
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -22,11 +23,20 @@ import numpy as np
 import tiktoken
 
 from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
+from gptcore.bpe import Watch, learn
 from gptcore.errors import DataError
+from gptcore.untrusted import MB, read_bytes, read_json, shown
 
 END_OF_TEXT = "<|endoftext|>"
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 VOCABULARY_FILES = ("vocab.json", "merges.txt")
+MOST_IDS = 2**20
+"""Of a vocabulary; the largest in use have a quarter of that."""
+LONGEST_TOKEN = 1024
+"""Bytes; GPT-2's longest has 128."""
+LIMIT = 32 * MB
+"""Of a file; GPT-2's have 1 MB, those of a vocabulary of 256,000 ids 8 MB."""
+_RANK = re.compile(rb"([A-Za-z0-9+/=]+)[ \t]+([0-9]{1,8})")
 
 
 class Tokenizer:
@@ -49,26 +59,24 @@ class Tokenizer:
         path = Path(path)
         try:
             return cls(_read_vocabulary(path) if path.is_dir() else _read_ranks(path))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+        except (OSError, ValueError, DataError) as error:
             raise DataError(
                 f"{path}: expected a byte-level BPE vocabulary, found none that is whole: {error}"
             ) from error
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learn merges from ``texts`` until ``vocab_size`` ids exist (fewer if the text runs out of pairs)."""
-        from tokenizers import Tokenizer as Trained
-        from tokenizers import models, pre_tokenizers, trainers
+    def train(cls, texts: Iterable[str], vocab_size: int, watch: Watch | None = None) -> "Tokenizer":
+        """Learn merges from ``texts`` until ``vocab_size`` ids exist (fewer if the text runs out of pairs).
 
-        if vocab_size < 257:
-            raise ValueError(f"vocab_size = {vocab_size}: expected at least 257 (256 bytes and end-of-text)")
-        trained = Trained(models.BPE())
-        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
-        trained.train_from_iterator(texts, trainer)
+        Of words longer than ``bpe.LONGEST_WORD`` bytes, pairs across each multiple of it are not counted.  ``watch``
+        is told how far it is.
+        """
+        if not 257 <= vocab_size <= MOST_IDS:
+            raise ValueError(
+                f"vocab_size = {vocab_size}: expected at least 257 (256 bytes and end-of-text), at most {MOST_IDS:,}"
+            )
         ranks = {bytes([b]): i for i, b in enumerate(_byte_order())}
-        for left, right in json.loads(trained.to_str())["model"]["merges"]:
+        for left, right in learn(texts, vocab_size - 1, watch):
             ranks.setdefault(_to_bytes(left) + _to_bytes(right), len(ranks))
         return cls(ranks)
 
@@ -140,37 +148,88 @@ def _split(token: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
 
 
 def _rank_problem(ranks: dict[bytes, int]) -> str | None:
+    if len(ranks) >= MOST_IDS:
+        return f"expected at most {MOST_IDS:,} ids, found {len(ranks):,}"
     missing = [b for b in range(256) if bytes([b]) not in ranks]
     if missing:
         return f"expected all 256 single bytes, {len(missing)} are missing (first: {missing[0]})"
     if sorted(ranks.values()) != list(range(len(ranks))):
-        return f"expected the ids 0 … {len(ranks) - 1}, each once"
+        return f"expected the ids 0 … {len(ranks) - 1:,}, each once"
+    if (longest := max(map(len, ranks))) > LONGEST_TOKEN:
+        return f"expected tokens of at most {LONGEST_TOKEN:,} bytes, found one of {longest:,}"
     return None
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
-    lines = path.read_bytes().splitlines()
-    return {
-        base64.b64decode(token, validate=True): int(rank) for token, rank in (line.split() for line in lines if line)
-    }
+    lines = _lines(read_bytes(path, LIMIT))
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not (found := _RANK.fullmatch(line)):
+            raise ValueError(f"line {number:,}: expected a token in base64 and its id, found {shown(line)}")
+        ranks[base64.b64decode(found[1], validate=True)] = int(found[2])
+    if len(ranks) < len(lines):
+        raise ValueError(f"expected each token once, found {len(lines) - len(ranks):,} a second time")
+    return ranks
 
 
 def _read_vocabulary(directory: Path) -> dict[bytes, int]:
     """Ranks from ``vocab.json``; refuses a ``merges.txt`` that would merge in another order."""
-    vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
-    special = vocabulary.pop(END_OF_TEXT, len(vocabulary))
-    ranks = {_to_bytes(token): int(rank) for token, rank in vocabulary.items()}
-    if special != len(ranks):
-        raise ValueError(f"vocab.json: expected {END_OF_TEXT} to have the last id {len(ranks)}, found {special}")
-    lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    merges = [(_to_bytes(left), _to_bytes(right)) for left, right in pairs]
+    ranks = _read_ids(directory / "vocab.json")
+    merges = _read_merges(directory / "merges.txt", ranks)
     order = [ranks[left + right] for left, right in merges]
     if sorted(set(order)) != order or len(order) != len(ranks) - 256:
         raise ValueError("merges.txt: expected one merge for each token of vocab.json above the bytes, in its order")
     if late := [pair for pair, rank in zip(merges, order, strict=True) if max(ranks[pair[0]], ranks[pair[1]]) >= rank]:
-        raise ValueError(f"merges.txt: expected merges of earlier tokens, found {late[0]}")
+        raise ValueError(f"merges.txt: expected merges of earlier tokens, found {shown(late[0])}")
     return ranks
+
+
+def _read_ids(path: Path) -> dict[bytes, int]:
+    try:
+        vocabulary = read_json(path, LIMIT)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(vocabulary, dict):
+        raise ValueError(f"{path.name}: expected an object of tokens and their ids, found {shown(vocabulary)}")
+    if wrong := next((item for item in vocabulary.items() if type(item[1]) is not int), None):
+        raise ValueError(
+            f"{path.name}: expected a whole number as the id of {shown(wrong[0])}, found {shown(wrong[1])}"
+        )
+    special = vocabulary.pop(END_OF_TEXT, len(vocabulary))
+    if special != len(vocabulary):
+        last = len(vocabulary)
+        raise ValueError(f"{path.name}: expected {END_OF_TEXT} to have the last id {last}, found {shown(special)}")
+    try:
+        return {_to_bytes(token): rank for token, rank in vocabulary.items()}
+    except UnicodeEncodeError as error:
+        token = shown(error.object)
+        raise ValueError(f"{path.name}: expected tokens in GPT-2's 256 characters for bytes, found {token}") from None
+
+
+def _read_merges(path: Path, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+    try:
+        lines = [line.decode("utf-8") for line in _lines(read_bytes(path, LIMIT))]
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    merges = []
+    for line in lines:
+        if line.startswith("#version"):
+            continue
+        try:
+            left, right = (_to_bytes(part) for part in line.split(" "))
+        except ValueError:
+            raise ValueError(f"{path.name}: expected two tokens, found {shown(line)}") from None
+        if not {left, right, left + right} <= ranks.keys():
+            raise ValueError(f"{path.name}: expected tokens of vocab.json, found {shown(line)}")
+        merges.append((left, right))
+    return merges
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines of a file that are not empty, one for an id at most."""
+    if (found := content.count(b"\n")) > MOST_IDS:
+        raise ValueError(f"expected at most {MOST_IDS:,} lines, found {found:,}")
+    return [line.removesuffix(b"\r") for line in content.split(b"\n") if line.strip()]
 
 
 @cache
@@ -188,8 +247,9 @@ def _byte_characters() -> dict[int, str]:
 
 
 @cache
-def _character_bytes() -> dict[str, int]:
-    return {character: b for b, character in _byte_characters().items()}
+def _character_bytes() -> dict[int, int]:
+    """For ``str.translate``: a visible character → that of its byte's number; other characters of one byte → none."""
+    return dict.fromkeys(range(256), 0xFFFF) | {ord(c): b for b, c in _byte_characters().items()}
 
 
 def _to_unicode(token: bytes) -> str:
@@ -197,4 +257,4 @@ def _to_unicode(token: bytes) -> str:
 
 
 def _to_bytes(token: str) -> bytes:
-    return bytes(_character_bytes()[character] for character in token)
+    return token.translate(_character_bytes()).encode("latin-1")

@@ -35,6 +35,11 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def on_a_line(text: str) -> str:
+    """``visible``, with newlines and tabs escaped too."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def shown(value: Any, most: int = 60) -> str:
     """``repr(value)`` for a message: on one line, without control characters, at most ``most`` characters long."""
     try:

@@ -182,12 +182,17 @@ def _labels(directory: Path, fields: Mapping[str, Any], config: GPTConfig) -> tu
             f"(0 … {config.vocab_size - 1:,}), found {shown(labels)} and {shown(pad_id)}"
         )
     names = [labels[str(i)] for i in range(len(labels))]
-    if wrong := [name for name in names if not isinstance(name, str) or len(name) > LONGEST_LABEL]:
+    if wrong := [name for name in names if not _is_label(name)]:
         raise DataError(
             f"{directory / CONFIG_FILE}: id2label: expected texts of at most {LONGEST_LABEL:,} characters, "
             f"found {shown(wrong[0])}"
         )
     return names, pad_id
+
+
+def _is_label(value: Any) -> bool:
+    """Whether it is a text that can be written again, which half of a surrogate pair can't."""
+    return isinstance(value, str) and len(value) <= LONGEST_LABEL and not re.search("[\ud800-\udfff]", value)
 
 
 def _check_memory(directory: Path, config: GPTConfig) -> None:

@@ -2,7 +2,7 @@
 
 The file begins with a JSON header, and the library that reads it is strict about offsets, gaps and length.  It
 reads headers of up to 100 MB, though, and takes the last of two tensors of one name; so the header is parsed here
-first, within `untrusted.py`'s bounds.  A hundred thousand tensors fit into these.
+first, within `untrusted.py`'s bounds.  Thirty thousand tensors fit into these.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from gptcore.errors import DataError
 from gptcore.untrusted import MB, open_plain, parse_json, shown
 
-LIMIT = 32 * MB
+LIMIT = 8 * MB
 """Of a header; GPT-2's has 15 kB."""
 
 
@@ -38,7 +38,7 @@ def opened(path: Path) -> Iterator[tuple[Any, dict[str, Stored]]]:
         file = safe_open(path, framework="pt")  # from here on the header's values are known to have their types
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: missing (older .bin weights are not read: they can run code)") from None
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RuntimeError) as error:  # the last: it can't be mapped
         raise DataError(f"{path}: damaged or not a safetensors file: {error}") from None
     with file:
         yield file, {name: Stored(fields["dtype"], tuple(fields["shape"])) for name, fields in header.items()}

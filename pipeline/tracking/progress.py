@@ -1,29 +1,52 @@
-"""How far a training is: one line on stderr with steps, speed, loss and time left.
+"""How far a long piece of work is: one line on stderr, of a training with steps, speed, loss and time left.
 
 tqdm draws it; where stderr is no terminal (a log, Prefect) it writes a line every ten seconds instead of
 redrawing.  A view: it changes no byte of any result.
 """
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
+
+PATIENCE_SECONDS = 2.0
+"""Work of an unknown length that is done sooner shows nothing."""
+STEPS = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
+DOCUMENTS = "{desc}: {n_fmt} of {total_fmt} documents read{postfix}"
 
 
 @contextmanager
 def progress(stage: str, max_steps: int, start_step: int) -> Iterator["tqdm[None]"]:
+    with _bar(STEPS, total=max_steps, initial=start_step, desc=stage, unit="step") as bar:
+        yield bar
+
+
+@contextmanager
+def reading(stage: str, documents: int, then: str) -> Iterator[Callable[[int, bool], None]]:
+    """Yield what is to be told how many documents have been read, and whether what comes ``then`` has begun."""
+    with _bar(DOCUMENTS, total=documents, desc=stage, delay=PATIENCE_SECONDS, miniters=0) as bar:
+        began = 0.0
+
+        def watch(read: int, ended: bool) -> None:
+            nonlocal began
+            if ended:
+                began = began or time.monotonic()
+                bar.set_postfix_str(f"{then} for {time.monotonic() - began:.0f} s", refresh=False)
+            bar.update(read - bar.n)
+
+        yield watch
+
+
+def _bar(shown: str, **options: Any) -> "tqdm[None]":
     terminal = sys.stderr.isatty()
-    with tqdm(
-        total=max_steps,
-        initial=start_step,
-        desc=stage,
-        unit="step",
+    return tqdm(
         file=sys.stderr,
         mininterval=0.5 if terminal else 10.0,
         maxinterval=1.0 if terminal else 10.0,
         ncols=100,
-        bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
-        + ("" if terminal else "\n"),
-    ) as bar:
-        yield bar
+        bar_format=shown + ("" if terminal else "\n"),
+        **options,
+    )

@@ -14,6 +14,7 @@ from gptcore.inference.weights import DTYPES, for_inference
 from gptcore.model import GPT, Classifier
 from gptcore.prompt import format_prompt
 from gptcore.tokenizer import Tokenizer
+from gptcore.untrusted import visible
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def classifier(make_gpt, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPath
 
 
 def continuation(model: GPT, tokenizer: Tokenizer, prompt: str, new: int, **options) -> str:
-    """What the library generates, up to the end of the text."""
+    """What the library generates, up to the end of the text, as it is printed."""
     ids = tokenizer.encode(prompt)
     new_ids = generate(model, torch.tensor([ids]), new, stop=tokenizer.eot, **options)[0, len(ids) :].tolist()
-    return tokenizer.decode([i for i in new_ids if i != tokenizer.eot])
+    return visible(tokenizer.decode([i for i in new_ids if i != tokenizer.eot]))
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_characters_of_several_tokens_come_whole(run, model: GPT, tokenizer: Tok
 def test_an_empty_prompt_starts_from_the_end_of_text(run, model: GPT, tokenizer: Tokenizer, directory: Path):
     code, out, _ = run("generate", directory, "", "--max-new-tokens", 8, "--temperature", 0)
     ids = generate(model, torch.tensor([[tokenizer.eot]]), 8, stop=tokenizer.eot)[0, 1:].tolist()
-    assert (code, out) == (0, tokenizer.decode([i for i in ids if i != tokenizer.eot]) + "\n")
+    assert (code, out) == (0, visible(tokenizer.decode([i for i in ids if i != tokenizer.eot])) + "\n")
 
 
 def test_a_prompt_longer_than_the_context_is_continued_from_its_end(run, directory: Path, manual: str):
@@ -256,6 +257,69 @@ def test_a_mistake_is_one_message_and_its_code(
     assert (found, err.startswith("error: ")) == (code, True)
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("difference", [-3, -1, 1, 47])
+@pytest.mark.parametrize("command", ["generate", "chat", "classify"])
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(
+    run, make_gpt, tokenizer, tmp_path, command: str, difference: int
+):
+    rows = tokenizer.n_vocab + difference
+    gpt = make_gpt(vocab_size=rows)
+    save_model(Classifier(gpt, ["a", "b"], 5).eval() if command == "classify" else gpt, tmp_path, tokenizer)
+    code, out, err = run(command, tmp_path, *(["text"] if command != "chat" else []))
+    assert (code, out) == (65, "")
+    assert err == (
+        f"error: {tmp_path / 'vocab.json'}: expected an id for each of the {rows:,} rows of the embedding "
+        f"(vocab_size in {tmp_path / 'config.json'}), found {tokenizer.n_vocab:,} ids, "
+        "end-of-text included; the vocabulary is of another model\n"
+    )
+
+
+ESCAPES = "\x1b]0;owned\x07\x9b2J\r\x08\x7f"
+
+
+def test_labels_and_messages_do_not_control_the_terminal(run, make_gpt, tokenizer, tmp_path: Path):
+    directory = tmp_path / "models\x1b[2J"
+    labels = ["fine", f"two\nlines\t{ESCAPES}"]
+    save_model(Classifier(make_gpt(vocab_size=tokenizer.n_vocab), labels, tokenizer.eot).eval(), directory, tokenizer)
+    code, out, err = run("classify", directory, "text")
+    assert (code, err) == (0, "")
+    assert sorted(line[9:] for line in out.splitlines()) == [
+        "fine",
+        "two\\nlines\\t\\x1b]0;owned\\x07\\x9b2J\\r\\x08\\x7f",
+    ]
+    fields = json.loads((directory / "config.json").read_text())
+    for changes in ({ESCAPES: 1, "model_type": "gptcore"}, {"model_type": ESCAPES}, {"activation_function": ESCAPES}):
+        (directory / "config.json").write_text(json.dumps(fields | changes))
+        code, out, err = run("generate", directory, "text")
+        assert (code, out, err.count("\n")) == (65, "", 1)
+        assert visible(err) == err
+        assert "\\x1b[2J/config.json" in err
+        assert "owned" in err
+
+
+def test_generated_text_does_not_control_the_terminal(run, make_gpt, tokenizer, tmp_path: Path):
+    """A model that has learnt one thing to say."""
+    ids = tokenizer.encode("\x1b")
+    model = make_gpt(vocab_size=tokenizer.n_vocab, context_length=48)
+    with torch.no_grad():
+        model.ln_f.weight.zero_()
+        model.ln_f.bias.copy_(100 * model.token_embedding.weight[ids[0]])
+    save_model(model, tmp_path, tokenizer)
+    code, out, err = run("generate", tmp_path, "a\x07", "--max-new-tokens", 3, "--temperature", 0)
+    assert (code, out, err) == (0, "a\\x07" + 3 * "\\x1b" + "\n", "")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "3", '{"model_max_length": true}', '{"model_max_length": -5}', "\xff"]
+)
+def test_settings_of_a_vocabulary_are_read_with_care(run, classifier, tokenizer, tmp_path: Path, content: str):
+    save_model(classifier[0], tmp_path, tokenizer)
+    (tmp_path / "tokenizer_config.json").write_text(content, encoding="latin-1")
+    code, _, err = run("classify", tmp_path, "Shares rose.")
+    expected = 65 if content[0] in "[\xff" else 0
+    assert (code, "Traceback" in err, "tokenizer_config.json" in err) == (expected, False, bool(expected))
 
 
 def test_help_is_no_error(capsys):
