@@ -1,8 +1,9 @@
 """One process at a time: locks on files, the one way in which this project keeps two processes apart.
 
 The kernel drops a lock when the last process that holds its descriptor ends, however it ends; nothing is ever stale.
-A waiter says whom it waits for.  Killing an orchestrator can leave its worker running: the same command again
-then waits for the worker instead of writing beside it, for the worker has inherited the lock.
+A waiter says whom it waits for and how to stop it (`holders.py`), and every half minute that it still does.  Killing
+an orchestrator can leave its worker running: the same command again then waits for the worker instead of writing beside
+it, for the worker has inherited the lock.
 
 Rejected: the library filelock (it can neither hand its descriptor to a child nor lock a file that is itself the
 record, as a spool is), and pid files (pids are reused).
@@ -12,17 +13,28 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline import holders
+
+POLL_SECONDS = 0.01
+SIGN_SECONDS = 30.0
+"""From one sign of life of a waiter to the next."""
+
+Progress = Callable[[Sequence[str]], str]
+"""Command line of a process → how far it is, in words; empty where that isn't known."""
+
 
 @contextmanager
-def held(path: Path, *, wait: bool = True, what: str = "") -> Iterator[int | None]:
+def held(
+    path: Path, *, wait: bool = True, what: str = "", progress: Progress = lambda command: ""
+) -> Iterator[int | None]:
     """Hold the lock at ``path``; yields its descriptor, which a child may inherit.
 
-    Where another process holds it, waits; a waiter that was given ``what`` says that it waits for that.  Without
-    ``wait`` yields None instead.
+    Where another process holds it, waits; a waiter that was given ``what`` says that it waits for that, and now and
+    then how far it is.  Without ``wait`` yields None instead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -32,8 +44,9 @@ def held(path: Path, *, wait: bool = True, what: str = "") -> Iterator[int | Non
                 yield None
                 return
             if what:
-                print(f"waiting for {what} to end (process {holder(path)})", file=sys.stderr, flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _wait_aloud(descriptor, path, what, progress)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor
@@ -41,12 +54,25 @@ def held(path: Path, *, wait: bool = True, what: str = "") -> Iterator[int | Non
         os.close(descriptor)
 
 
+def _wait_aloud(descriptor: int, path: Path, what: str, progress: Progress) -> None:
+    """Wait for the lock; say for whom, and at every sign of life for how long by now."""
+    started, first = time.monotonic(), True
+    while not take(descriptor, patience_seconds=0.0 if first else SIGN_SECONDS):
+        found = holders.find(path)
+        far = progress(found.work) if found else ""
+        if first:
+            told = f"waiting for {what} to end: {found or 'its process is not to be seen from here'}"
+        else:
+            at = f" (process {found.worker})" if found else ""
+            told = f"still waiting for {what}{at} after {time.monotonic() - started:.0f} s"
+        print(f"{told}; {far}" if far else told, file=sys.stderr, flush=True)
+        first = False
+
+
 def holder(path: Path) -> str:
-    """The process that last took the lock at ``path``, or a question mark."""
-    try:
-        return path.read_text(errors="replace").strip() or "?"
-    except OSError:
-        return "?"
+    """The process that holds the lock at ``path``, or a question mark."""
+    found = holders.find(path)
+    return str(found.pid) if found else "?"
 
 
 def take(descriptor: int, *, shared: bool = False, patience_seconds: float = 0.0) -> bool:
@@ -59,4 +85,4 @@ def take(descriptor: int, *, shared: bool = False, patience_seconds: float = 0.0
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.01)
+            time.sleep(POLL_SECONDS)

@@ -34,6 +34,7 @@ from pipeline.store.artifact import content_hash
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Outcome
 from pipeline.tracking import runs
+from pipeline.training.watch import newest_state
 
 METRICS = Path("data/metrics")
 
@@ -62,7 +63,7 @@ def run(stage: str, given: dict[str, Path | None], metrics: Path) -> None:
     _check_that_it_fits(stage, configs)
     paths = {name: path or Path(getattr(configs[OWN], name)) for name, path in given.items()}
     lock = project.scratch() / "stages" / f"{metrics.stem}.lock"
-    with locks.held(lock, what=f"another {metrics.stem}"):
+    with locks.held(lock, what=f"another {metrics.stem}", progress=newest_state):
         _run_alone(stage, paths, configs, metrics)
 
 

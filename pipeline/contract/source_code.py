@@ -26,10 +26,12 @@ EXCEPTIONS = {
     "gptcore/seams.py": "finds the members of a room, which are dependencies themselves",
     "pipeline/__main__.py": "the verbs of the command line",
     "pipeline/contract": "turns a command line and params.yaml, which are dependencies themselves, into arguments",
+    "pipeline/holders.py": "tells who holds a lock",
     "pipeline/locks.py": "decides who waits for whom",
     "pipeline/orchestration": "decides when a stage runs",
     "pipeline/project.py": "where scratch is, and switches of telemetry",
     "pipeline/run_stage.py": "calls the stage's function and records that it did",
+    "pipeline/signals.py": "notes that a run is to stop",
     "pipeline/tracking": "views: records facts for trackers, prints progress",
 }
 """Files and rooms that can't change what a stage writes, each with its reason."""

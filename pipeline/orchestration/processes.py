@@ -5,6 +5,9 @@ root alone leaves orphans that go on writing, so every command gets a session of
 as a group: SIGINT first, on which trainers save their state and DVC releases its locks, then SIGKILL.
 ``stop`` returns when the last member is gone.
 
+One command keeps the terminal and the group of this process, so that Ctrl-C reaches all of it at once (``foreground``).
+A signal to this process alone is passed on to what the command runs just then: the stage, which saves its state.
+
 Zombies don't count as members: a container without an init process never reaps orphans, and waiting for
 them would last for ever.  Rejected: SIGTERM to the root (DVC dies at once and its stage lives on).
 """
@@ -12,6 +15,7 @@ them would last for ever.  Rejected: SIGTERM to the root (DVC dies at once and i
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,9 +25,13 @@ from typing import Any
 
 import psutil
 
+from pipeline import signals
+
 GRACE_SECONDS = 20.0  # for a trainer to save its state
 KILL_SECONDS = 60.0
 POLL_SECONDS = 0.05
+GROUP_SECONDS = 2.0  # after which a Ctrl-C that went to the whole group has done its work
+INTERRUPTED = 130
 
 
 @contextmanager
@@ -34,6 +42,40 @@ def group(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[A
         yield process
     finally:
         stop(process)
+
+
+def foreground(command: Sequence[str], **options: Any) -> int:
+    """Run ``command`` to its end, even past a Ctrl-C or SIGTERM: the stage that it runs is saving.
+
+    Returns its exit code; 130 where it failed after such a signal.
+    """
+    told: set[int] = set()
+    stopping = 0.0
+    with signals.noted() as seen, subprocess.Popen(command, **options) as process:
+        while process.poll() is None:
+            if seen and not stopping:
+                stopping = time.monotonic()
+                print("stopping: waiting for the stage to save its state", file=sys.stderr, flush=True)
+            if seen and (signal.SIGTERM in seen or time.monotonic() - stopping > GROUP_SECONDS):
+                _interrupt_once(process, told)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+        return INTERRUPTED if seen and process.returncode else process.returncode
+
+
+def _interrupt_once(process: subprocess.Popen[Any], told: set[int]) -> None:
+    """SIGINT to what ``process`` runs and has in its group, or to itself where that is nothing; each once.
+
+    What it starts afterwards, such as the next stage if one has ended by itself just now, is told at the next call.
+    """
+    with suppress(psutil.Error, ProcessLookupError):
+        below = psutil.Process(process.pid).children(recursive=True)
+        group_of = os.getpgid(process.pid)
+        running = [child.pid for child in below if _belongs(child, group_of)] or [process.pid]
+        for pid in set(running) - told:
+            told.add(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
 
 
 def stop(process: subprocess.Popen[Any]) -> None:

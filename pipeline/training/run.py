@@ -6,34 +6,26 @@ number ends it before anything of it is saved (`nonfinite.py` says what then is 
 """
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
 
 from gptcore import checkpoint
-from gptcore.errors import GPTCoreError
+from gptcore.errors import Interrupted
 from gptcore.machine.identity import machine_class
 from gptcore.objectives import Objective
 from gptcore.optim import build_optimizers
 from gptcore.runtime import settings
 from gptcore.train import Step, TrainConfig, train
+from pipeline import signals
 from pipeline.contract import provenance
 from pipeline.tracking.progress import progress
 from pipeline.tracking.tracker import Tracker
 from pipeline.training import nonfinite, scratch, trace
 from pipeline.training.saving import Saver
-
-
-class InterruptedTraining(GPTCoreError):
-    """A signal ended the training after a saved state."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def run(
     """
     stage = module.rpartition(".")[2]
     traced_every = trace.interval()
-    with scratch.directory(module, identity) as states, _saving_on_signals() as interrupted:
+    with scratch.directory(module, identity) as states, signals.noted() as seen:
         optimizers = build_optimizers(model, config)
         saver = Saver(states, model, optimizers, cadence.save_every)
         start, history = saver.resume()
@@ -111,11 +103,11 @@ def run(
                 tracker.log({k: v for k, v in row.items() if k != "step"}, step.index)
                 bar.set_postfix_str(_summary(step, row, tokens_per_step), refresh=False)
                 bar.update()
-                stopping = interrupted() and not last  # asked once: a signal may come between two looks
+                stopping = bool(seen) and not last  # asked once: a signal may come between two looks
                 if last or stopping or saver.due(step.index):
                     saver.save(step.index, history)
                 if stopping:
-                    raise InterruptedTraining(f"{stage}: stopped after step {step.index}; run it again to go on")
+                    raise Interrupted(f"{stage}: stopped after step {step.index}; run it again to go on")
         clock.note(config.max_steps, tokens_per_step)
         provenance.keep_trace(bytes(history.trace))
         scratch.finish(states)
@@ -148,19 +140,3 @@ class _Clock:
             training_seconds=round(seconds, 2),
             tokens_per_second=round((steps - self.start_step) * tokens_per_step / max(seconds, 1e-9)),
         )
-
-
-@contextmanager
-def _saving_on_signals() -> Iterator[Callable[[], bool]]:
-    """While inside, SIGINT and SIGTERM only set a flag, which the loop reads after each step."""
-    seen: list[int] = []
-
-    def remember(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

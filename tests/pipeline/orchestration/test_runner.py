@@ -1,10 +1,11 @@
 """A run of the whole graph, from what belongs before it to what is told after it, the plain way."""
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -120,24 +121,78 @@ def test_without_prefect_the_whole_graph_is_made_and_stops_whole(without_prefect
     assert set(toy.times()) == {"seed", "left", "right", "both", "train_a", "train_b"}
 
 
-@pytest.mark.parametrize(("way", "sign"), [("plain", signal.SIGKILL), ("flow", signal.SIGTERM)])
-def test_if_only_the_runner_is_killed_the_next_run_waits_for_its_dvc(toy, wait_for, way, sign):
-    toy.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{closed_port()}/api"  # the flow goes on plainly
-    toy.knobs("left", seconds=5)
-    killed = toy.start(command(way))
+# --- one process of the tree is hit alone ---
+
+
+def test_if_only_the_runner_is_killed_the_next_run_waits_for_its_dvc(toy, wait_for):
+    toy.knobs("left", seconds=6)
+    killed = toy.start(command("plain"))
     wait_for(lambda: "left" in toy.ran())
-    killed.send_signal(sign)
-    assert killed.wait(3) == -sign
+    stage = next(process.pid for process in toy.processes() if "stage.py" in process.cmdline())
+    killed.kill()
+    assert killed.wait(3) == -signal.SIGKILL
     done = toy.run(command("plain"))
     assert done.returncode == 0, done.stderr
-    assert f"waiting for another `make repro` to end (process {killed.pid})" in done.stderr
+    assert "waiting for another `make repro` to end: process " in done.stderr
+    assert f"process {killed.pid}" not in done.stderr
+    assert f", which is at process {stage} (" in done.stderr
+    assert f"to stop it: kill -INT {stage}\n" in done.stderr
     assert sorted(toy.ran()) == sorted(["seed", "left", "right", "both", "train_a", "train_b"])  # each once
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_the_orphan_ends_as_the_waiting_run_advises(toy, wait_for):
+    toy.knobs("left", seconds=60)
+    killed = toy.start(command("plain"))
+    wait_for(lambda: "left" in toy.ran())
+    killed.kill()
+    killed.wait()
+    waiting = toy.start(command("plain"))
+    told = waiting.stdout.readline()
+    toy.knobs("left")
+    pid = re.search(r"to stop it: kill -INT (\d+)", told)
+    assert pid, told
+    os.kill(int(pid[1]), signal.SIGINT)
+    printed = waiting.stdout.read()
+    assert waiting.wait(60) == 0, printed
+    assert set(toy.times()) == {"seed", "left", "right", "both", "train_a", "train_b"}
+
+
+@pytest.mark.parametrize("way", ["plain", "flow"])
+@pytest.mark.parametrize("signs", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT]])
+def test_a_signal_to_the_runner_alone_stops_its_stage(without_prefect, wait_for, way, signs):
+    toy = without_prefect
+    toy.knobs("left", seconds=60)
+    runner = toy.start(command(way))
+    wait_for(lambda: "left" in toy.ran())
+    for sign in signs:
+        runner.send_signal(sign)
+        time.sleep(0.2)
+    printed, _ = runner.communicate(timeout=30)
+    assert runner.returncode == 130, printed
+    assert printed.count("stopping: waiting for the stage to save its state") == 1
+    assert "Stopped." in printed
+    wait_for(lambda: "stage.py" not in running(toy), 10)
+    assert "both" not in toy.times()
+    toy.knobs("left")
+    done = toy.run(command("plain"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_that_ends_by_itself_just_then_is_not_followed_by_another(toy, wait_for):
+    """The signal comes between two stages, or the stage doesn't mind it: the next one is stopped."""
+    (toy.root / "stage.py").write_text(
+        "import signal\nimport sys\nif sys.argv[1] == 'left':\n    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        + (toy.root / "stage.py").read_text()
+    )
+    toy.knobs("left", seconds=2)
+    for name in ("right", "both", "train_a", "train_b"):
+        toy.knobs(name, seconds=60)
+    runner = toy.start(command("plain"))
+    wait_for(lambda: "left" in toy.ran())
+    runner.send_signal(signal.SIGTERM)
+    printed, _ = runner.communicate(timeout=40)
+    assert runner.returncode == 130, printed
+    assert not any("end" in toy.times().get(name, {}) for name in ("both", "train_a", "train_b"))
 
 
 def running(toy: Any) -> str:
