@@ -1,0 +1,1 @@
+"""The faults that are done to the project, a module a kind."""
