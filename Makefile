@@ -13,7 +13,7 @@ TARGETS ?=
 quoted  = '$(subst ','\'',$(1))'
 RUN     = $(if $(value PROFILE),--profile $(call quoted,$(value PROFILE))) $(foreach name,$(value TARGETS),$(call quoted,$(name)))
 
-.PHONY: help repro flow test test-slow test-all ui report lint bench lock clean-venv
+.PHONY: help repro flow test test-slow test-all faults ui report lint bench lock clean-venv
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
@@ -31,6 +31,9 @@ test-slow: $(READY) ## the other tests: full-size shapes, real servers, fault in
 	@$(ENV) python -m pytest -m "slow or browser" -n 2 --dist loadfile
 
 test-all: test test-slow ## every test
+
+faults: $(READY) ## kill it, flip its bits, feed it lies: all campaigns, some hours; can be stopped and goes on
+	@$(ENV) python -m tests.faults --summary docs/faults.json
 
 ui: $(READY)     ## Prefect's and MLflow's pages on this machine
 	@$(ENV) python -m pipeline ui

@@ -1,1 +1,1 @@
-"""Faults on purpose: what must hold when a process is killed, a bit flips or an input lies (``python -m tests.faults``)."""
+"""Faults on purpose: what must hold when a process is killed, a bit flips or an input lies."""

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class NotTested(Exception):
+    """Raised by ``prepare`` where this machine can't do the fault; in CI that is a failure."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a trial is given."""

@@ -4,8 +4,8 @@ Three calls of the C library are needed: ``prctl`` to install a filter that stop
 other, ``ptrace`` to look at it while it stands, and to change what it asked for.  Numbers are the kernel's
 (``asm/unistd_64.h``, ``linux/ptrace.h``, ``linux/seccomp.h``, ``linux/fcntl.h``) and never change.
 
-Rejected: stopping at every call, twice (an import of PyTorch makes 13,000), strace (``--inject`` can do the same, but is
-not installed everywhere), LD_PRELOAD (needs a compiler, and misses what Rust calls).
+Rejected: stopping at every call, twice (an import of PyTorch makes 13,000), strace (``--inject`` can do the same, but
+is not installed everywhere), LD_PRELOAD (needs a compiler, and misses what Rust calls).
 """
 
 import ctypes
@@ -64,16 +64,16 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
+REGISTERS = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
+    "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+)  # fmt: skip
+
+
 class Registers(ctypes.Structure):
     """``struct user_regs_struct``."""
 
-    _fields_ = [
-        (name, ctypes.c_ulonglong)
-        for name in (
-            "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base "
-            "ds es fs gs"
-        ).split()
-    ]
+    _fields_ = [(name, ctypes.c_ulonglong) for name in REGISTERS]
 
     def argument(self, index: int) -> int:
         return getattr(self, ("rdi", "rsi", "rdx", "r10", "r8", "r9")[index])
