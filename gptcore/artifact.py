@@ -46,8 +46,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy_up(path)
         temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-        _remove_orphans(path)
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
@@ -92,7 +92,8 @@ def commit(
     with disk_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         draft = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-        _remove_orphans(directory)
+        _tidy_up(directory)
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had our number
         draft.mkdir()
         try:
             yield draft
@@ -176,15 +177,28 @@ def _write_manifest(
         _fsync_directory(folder)
 
 
-def _remove_orphans(path: Path) -> None:
-    """Delete the drafts of ``path`` that killed processes left, and one of our own."""
-    for draft in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
-        pid = draft.name.rpartition("-")[2]
-        if pid == str(os.getpid()) or (pid.isdigit() and not _is_alive(int(pid))):
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
+def _tidy_up(path: Path) -> None:
+    """Put right what killed processes left beside ``path``: drafts go, a former artifact without its name gets it back.
+
+    The latter is there only where `_exchange` isn't; once its successor has the name, it goes too.
+    """
+    for former in _left_behind(path, "old"):
+        if not path.exists():
+            os.rename(former, path)
+    for name in ("old", "tmp"):
+        for left in _left_behind(path, name):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
             else:
-                draft.unlink(missing_ok=True)
+                left.unlink(missing_ok=True)
+
+
+def _left_behind(path: Path, name: str) -> Iterator[Path]:
+    """Hidden siblings of ``path`` under this name whose process is dead."""
+    for sibling in sorted(path.parent.glob(f".{glob.escape(path.name)}.{name}-*")):
+        pid = sibling.name.rpartition("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            yield sibling
 
 
 def _is_alive(pid: int) -> bool:

@@ -91,10 +91,12 @@ def hashes(model: nn.Module, optimizers: Optimizers) -> dict[str, str]:
 
 
 def prune(directory: Path | str, keep: int) -> None:
-    """Delete all but the ``keep`` highest states."""
-    states = sorted(p for p in Path(directory).glob("step-*") if (p / MANIFEST).exists())
-    for state in states[: max(0, len(states) - keep)]:
-        shutil.rmtree(state, ignore_errors=True)
+    """Delete all but the ``keep`` highest states, and what a kill left of one that was being deleted."""
+    states = sorted(Path(directory).glob("step-*"))
+    whole = [state for state in states if (state / MANIFEST).exists()]
+    for state in states:
+        if state not in whole[max(0, len(whole) - keep) :]:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def _whole(directory: Path) -> Iterator[Manifest]:

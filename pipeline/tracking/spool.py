@@ -163,6 +163,8 @@ def pending(spool: Path) -> bool:
 def remove(spool: Path) -> None:
     """Delete a spool and all that belongs to it; the spool itself last."""
     shutil.rmtree(files_of(spool), ignore_errors=True)
+    for draft in spool.parent.glob(f".{_glob_literal(_state_of(spool).name)}.tmp-*"):  # of a feeder that was killed
+        draft.unlink(missing_ok=True)
     _state_of(spool).unlink(missing_ok=True)
     spool.unlink(missing_ok=True)
 

@@ -310,3 +310,23 @@ def test_write_atomically_leaves_exactly_one_file(tmp_path: Path, one: bytes, tw
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys():
     assert canonical_json({"b": 1, "a": "ä"}) == canonical_json({"a": "ä", "b": 1}) == '{"a":"ä","b":1}'
+
+
+def test_what_killed_processes_left_beside_it_is_put_right(tmp_path: Path):
+    """A draft of each kind, and a former artifact that a kill left without its name."""
+    dead = 2**22 + 1  # above the highest process number
+    (tmp_path / f".file.tmp-{dead}").touch()
+    write_atomically(tmp_path / "file", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    with commit(tmp_path / "a", kind="test", config={}):
+        pass
+    (tmp_path / "a").rename(tmp_path / f".a.old-{dead}")
+    with pytest.raises(KeyboardInterrupt), commit(tmp_path / "a", kind="test", config={}):
+        raise KeyboardInterrupt
+    open_verified(tmp_path / "a")
+    (tmp_path / f".a.old-{dead}").mkdir()
+    (tmp_path / f".a.old-{os.getpid()}").mkdir()
+    with commit(tmp_path / "a", kind="test", config={"new": True}):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f".a.old-{os.getpid()}", "a", "file"]

@@ -242,6 +242,14 @@ def test_pruning_keeps_the_highest(states: Path, keep: int, left: list[int]):
     checkpoint.prune(states / "nowhere", keep=1)
 
 
+def test_pruning_goes_on_where_a_kill_left_off(states: Path):
+    newest = max(p for p in states.iterdir() if p.is_dir())
+    (states / "step-00000001").mkdir()
+    (states / "step-00000001" / "weights.safetensors").touch()
+    checkpoint.prune(states, keep=1)
+    assert [p.name for p in states.iterdir() if p.is_dir()] == [newest.name]
+
+
 # --- kills and full disks --------------------------------------------------------------------------------
 
 # Forks trainers that do nothing but save states, ever newer ones, and kills each some milliseconds after its first;
