@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def prepare(works: Sequence[Work], shared: Path) -> None:
     for work in works:
         (shared / work.name).mkdir()
         work.former(shared / work.name)
-        whole = _copy(shared / work.name, shared / f"{work.name}.whole")
-        traced = _run(work, whole, lambda call: None)
+        whole = copy(shared / work.name, shared / f"{work.name}.whole")
+        traced = run(work, whole, lambda call: None)
         if traced.code:
             raise RuntimeError(f"{work.name}: undisturbed it ended with {traced.code}: {traced.output}")
         refused = {name for name, _ in work.refusals}
@@ -66,20 +66,13 @@ def trial(works: Sequence[Work], scene: Scene) -> str | None:
     places = json.loads((scene.shared / "places.json").read_text())
     name, number, when = places[scene.number % len(places)]
     work = next(work for work in works if work.name == name)
-    folder = _copy(scene.shared / name, scene.folder / "work")
-    traced = _run(work, folder, lambda call: when if call.number == number else None)
+    folder = copy(scene.shared / name, scene.folder / "work")
+    traced = run(work, folder, lambda call: when if call.number == number else None)
     if traced.code != -signal.SIGKILL:
         return f"{name}: was to be cut at call {number}, but ended with {traced.code}: {traced.output[-500:]}"
     where = f"{name}, {when} call {number} ({traced.calls[-1].name} {traced.calls[-1].path})"
-    for words in said(work, folder):
-        if words:
-            return f"{where}: {words}"
-    return None
-
-
-def said(work: Work, folder: Path) -> Iterator[str | None]:
-    yield work.left(folder)
-    yield work.again(folder)
+    words = work.left(folder) or work.again(folder)
+    return f"{where}: {words}" if words else None
 
 
 def routine(name: str) -> Callable[[Path], Sequence[str]]:
@@ -94,7 +87,8 @@ def litter(folder: Path, *expected: str) -> str | None:
     return f"left behind for ever: {', '.join(strange)}" if strange else None
 
 
-def _run(work: Work, folder: Path, decide: Callable[[Call], Decision]) -> tracer.Traced:
+def run(work: Work, folder: Path, decide: Callable[[Call], Decision]) -> tracer.Traced:
+    """Do the work in ``folder``."""
     refused = dict(work.refusals)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "GPTCORE_TRACKING": "off"}
     environment["PYTHONPATH"] = str(ROOT)
@@ -108,5 +102,5 @@ def _run(work: Work, folder: Path, decide: Callable[[Call], Decision]) -> tracer
     )
 
 
-def _copy(source: Path, target: Path) -> Path:
+def copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, symlinks=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.artifact import commit, write_atomically, write_json
+from gptcore.errors import GPTCoreError
 
 STEPS = range(1, 13)
 ARTIFACT = b"what the run leaves behind\n"
@@ -140,4 +141,8 @@ ROUTINES: dict[str, Callable[[Path, str], None]] = {
 }
 
 if __name__ == "__main__":
-    ROUTINES[sys.argv[1]](Path(sys.argv[2]), "new")
+    try:
+        ROUTINES[sys.argv[1]](Path(sys.argv[2]), "new")
+    except GPTCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

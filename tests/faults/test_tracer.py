@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import tracer
-from tests.faults.tracer import AFTER, BEFORE, Call, Decision, trace
+from tests.faults.tracer import AFTER, BEFORE, Call, trace
 
 PROGRAM = """
 import os, sys
@@ -101,9 +101,15 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
     assert run(tmp_path, code=code).output.strip() == "heard"
 
 
-def test_a_place_has_no_digits() -> None:
-    decided: Decision = None
-    assert decided is None
-    draft = Call(3, "write", "data/.tokens.tmp-4711/train-00000.parquet")
-    assert draft.place == ("write", "data/.tokens.tmp-#/train-#.parquet")
-    assert Call(1, "mkdir", ".dvc/tmp/ab/3f00aa").place == Call(1, "mkdir", ".dvc/tmp/ab/91bb01").place
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("data/.tokens.tmp-4711/train-00000.parquet", "data/tokens/train-#.parquet"),
+        ("data/checkpoints/.load_gpt2.tmp-12/.manifest.json.tmp-12", "data/checkpoints/load_gpt2/manifest.json"),
+        ("data/.scratch/pretrain/1f00aa3b/.step-00000010.tmp-9/.tmpPntVUf", "data/.scratch/pretrain/#/step-#/#"),
+        (".dvc/cache/files/md5/ab/91bb01", ".dvc/cache/files/md5/#/#"),
+        (".dvc/tmp/exps/cache", ".dvc/tmp/exps/cache"),
+    ],
+)
+def test_a_draft_counts_as_what_becomes_of_it(path: str, target: str) -> None:
+    assert Call(3, "write", path).target == target

@@ -39,9 +39,16 @@ class Call:
     """Relative to the folder; of two, that which lies in it, the second first."""
 
     @property
-    def place(self) -> tuple[str, str]:
-        """What it is whatever the process and the run: the call and the path without digits that vary."""
-        return self.name, re.sub(r"[0-9a-f]*\d[0-9a-f]*|(?<=tmp)[\w]{8}\b", "#", self.path)
+    def target(self) -> str:
+        """What is written in the end, whatever the process and the run: a draft counts as what becomes of it."""
+        return "/".join(_lasting(part) for part in Path(self.path).parts)
+
+
+def _lasting(part: str) -> str:
+    """A part of a path without what varies: process numbers, steps, hashes, random names."""
+    part = re.sub(r"^\.(.+)\.(?:tmp|old)-\d+$", r"\1", part)
+    part = re.sub(r"^\.tmp\w{6}$", "#", part)
+    return re.sub(r"\b(?:[0-9a-f]*\d[0-9a-f]*|[0-9a-f]{2}|[0-9A-Za-z]{20,})\b", "#", part)
 
 
 @dataclass
@@ -192,6 +199,8 @@ class _Run:
         if name in kernel.FLAGS_OF_OPEN and not registers.argument(kernel.FLAGS_OF_OPEN[name]) & kernel.WRITING:
             return None
         for path in self._paths(thread, registers, form, at):
+            if name.startswith("mkdir") and os.path.isdir(path):
+                return None  # it changes nothing
             if path == self._folder or path.startswith(f"{self._folder}/"):
                 return Call(len(self.traced.calls), name, os.path.relpath(path, self._folder))
         return None
