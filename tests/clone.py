@@ -14,18 +14,22 @@ LEFT_OUT = ("data/metrics/", "docs/", "benchmarks/", "tests/")
 OUTS = ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "views", "windows")
 
 
+def files() -> list[str]:
+    """The names of what a clone has."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted(n for n in names if (ROOT / n).is_file() and not n.startswith(LEFT_OUT) and n != "dvc.lock")
+
+
 class Clone:
     """Handles on it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-        for name in names:
-            if (ROOT / name).is_file() and not name.startswith(LEFT_OUT) and name != "dvc.lock":
-                target = root / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, target)
+        for name in files():
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
         self.git("init", "-q")
         self.git("add", "-A")
         self.git("commit", "-qm", "clone")

@@ -80,6 +80,11 @@ def routine(name: str) -> Callable[[Path], Sequence[str]]:
     return lambda folder: [sys.executable, "-m", "tests.faults.routines", name, str(folder)]
 
 
+def surroundings(folder: Path) -> dict[str, str]:
+    """DVC's database lies in the folder, so that it is cut too; nothing else is written but by the work."""
+    return {"PYTHONDONTWRITEBYTECODE": "1", "GPTCORE_TRACKING": "off", "DVC_SITE_CACHE_DIR": str(folder / "site")}
+
+
 def litter(folder: Path, *expected: str) -> str | None:
     """Files below ``folder`` that nobody expects, such as a draft that stays for ever."""
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
@@ -90,8 +95,7 @@ def litter(folder: Path, *expected: str) -> str | None:
 def run(work: Work, folder: Path, decide: Callable[[Call], Decision]) -> tracer.Traced:
     """Do the work in ``folder``."""
     refused = dict(work.refusals)
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "GPTCORE_TRACKING": "off"}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment = {**os.environ, **surroundings(folder), "PYTHONPATH": str(ROOT)}
     return tracer.trace(
         work.command(folder),
         folder,

@@ -4,6 +4,7 @@ It is made once for a state of the code and kept in ``data/.scratch``, for it ta
 databases and DVC's state are edited in place, and a hard link would carry the damage back.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import psutil
@@ -19,8 +20,7 @@ import psutil
 from gptcore.artifact import canonical_json, sha256_file, sha256_text
 from pipeline import locks
 from pipeline.orchestration.dvc_files import recorded
-from tests.clone import BIN, OUTS, Clone
-from tests.faults.journal import ROOT, code
+from tests.clone import BIN, OUTS, ROOT, Clone, files
 
 POLL_SECONDS = 0.05
 MARK = "GPTCORE_FAULTS_TRIAL"
@@ -96,9 +96,7 @@ class Tiny:
 
 def made() -> Tiny:
     """The clone of this state of the code; made where it isn't there."""
-    now = code()
-    home = ROOT / "data" / ".scratch" / "faults-tiny"
-    name = f"{now['commit'][:12]}{now['changed']}"
+    home, name = ROOT / "data" / ".scratch" / "faults-tiny", _content()
     with locks.held(home / "lock", what="another process that makes the tiny clone"):
         for other in home.iterdir():
             if other.is_dir() and other.name != name:
@@ -118,6 +116,16 @@ def copied(folder: Path) -> Tiny:
     """A copy in ``folder``, with everything up to date."""
     shutil.copytree(made().root, folder / "project", symlinks=True)
     return Tiny(folder / "project")
+
+
+@cache
+def _content() -> str:
+    """Hash of the files that a clone has, and of the threads, which decide the last bits."""
+    digest = hashlib.sha256(os.environ.get("GPTCORE_THREADS", "").encode())
+    for name in files():
+        content = (ROOT / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def _make(home: Path) -> None:

@@ -116,9 +116,9 @@ def struck(run: Tiny, process: subprocess.Popen[bytes], stage: str, target: str,
     return [member.pid for member in members]
 
 
-def again(run: Tiny, command: list[str]) -> str | None:
+def again(run: Tiny, command: list[str], **more: str) -> str | None:
     """The same command once more: it must end well, and never may two processes write one thing."""
-    process = run.start(*command)
+    process = run.start(*command, **more)
     until = time.monotonic() + RERUN_SECONDS
     while process.poll() is None:
         if time.monotonic() > until:
