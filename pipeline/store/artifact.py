@@ -3,9 +3,14 @@
 ``gptcore.artifact`` writes and checks directories; here each *kind* of them is a class, declared once.  However many
 readers an input has, its files are hashed for the first of them only; a directory of which a file was touched
 meanwhile is verified anew.
+
+What tells a touch is a file's inode, size and times; the time of its *status* too, which no program can set back
+(``cp -p`` and a disk's own repair restore the time of the content).  A clock of files ticks slowly: two writes within
+one tick have the same time.  So what was written this very moment is hashed a tick later, as git does with its index.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +21,8 @@ from typing import Any, ClassVar, Self
 from gptcore.artifact import MANIFEST, Manifest, canonical_json, commit, open_verified, sha256_file, sha256_text
 from gptcore.errors import DataError
 
+TICK_NS = 20_000_000
+"""Longer than a tick of the clock by which Linux and macOS date files: 1 to 10 ms."""
 REMEDY = "run `python -m pipeline verify --repair`, which makes it again"
 
 
@@ -110,14 +117,23 @@ def _stamp(path: Path) -> tuple[int, ...]:
         stat = path.stat()
     except OSError:
         return ()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @lru_cache(maxsize=64)
 def _verified(path: Path, stamps: tuple[tuple[Path | int, ...], ...]) -> Manifest:
+    _wait_a_tick(max((stamp[-1] for stamp in stamps if len(stamp) > 1), default=0))
     return open_verified(path, remedy=REMEDY)
 
 
 @lru_cache(maxsize=1024)
 def _file_hash(path: Path, stamp: tuple[int, ...]) -> str:
+    _wait_a_tick(stamp[-1] if stamp else 0)
     return sha256_file(path)
+
+
+def _wait_a_tick(touched: Any) -> None:
+    """Wait until a write from now on gets another time than the one at ``touched``, in ns."""
+    since = time.time_ns() - touched
+    if 0 <= since < TICK_NS:  # a time to come is a clock that was set back: no wait would help
+        time.sleep((TICK_NS - since) / 1e9)

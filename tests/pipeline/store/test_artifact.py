@@ -137,6 +137,17 @@ def test_damage_between_two_readers_is_noticed_every_time(directory: Path, damag
             Tokens.open(directory)
 
 
+def test_a_bit_that_rots_without_a_new_time_is_noticed(directory: Path) -> None:
+    before = (directory / "a.bin").stat()
+    Tokens.open(directory)
+    file_hash(directory / "a.bin")
+    flip(directory)
+    os.utime(directory / "a.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match=r"a\.bin: damaged"):
+        Tokens.open(directory)
+    assert file_hash(directory / "a.bin") != hashlib.sha256(FILES["a.bin"]).hexdigest()
+
+
 # --- refusals --------------------------------------------------------------------------------------------
 
 
