@@ -2,7 +2,8 @@
 
 A Parquet file's bytes depend on the version of pyarrow that wrote it.  The content hash of a token
 directory is therefore taken over its rows; the file hashes in the manifest catch damage.  After them every reader
-checks the form: schema, ids below the vocabulary's size, page checksums.
+checks the form: schema, no cell empty, ids below the vocabulary's size, as many as their row says, page checksums; and
+before it reads, that the file unpacks to no more than text can (a few kilobytes may announce a hundred million ids).
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gptcore.errors import DataError
@@ -30,6 +32,10 @@ _SCHEMA = pa.schema(
         ("ids", pa.list_(pa.uint32())),
     ]
 )
+
+MAX_RATIO, SMALL_BYTES = 1000, 1 << 16
+"""A file that unpacks to more than this many times its size is a decompression bomb, smaller ones counted as if they
+had these bytes; ids of text reach 3, those of one letter repeated a few hundred."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +118,42 @@ def tokens_content_hash(directory: Path) -> str:
 
 def _read_table(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_size(path, file.metadata)
+            table = file.read()
+    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError) as error:
         raise DataError(f"{path}: damaged or no Parquet file: {error}") from None
     if table.schema.names != _SCHEMA.names or table.schema.types != _SCHEMA.types:
         raise DataError(f"{path}: expected the columns {_SCHEMA.names}, found {table.schema.names}")
+    _check_rows(path, table)
     return table
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
+    """Four bytes a value at least: what the footer announces is what the pages must hold."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    values = sum(group.column(j).num_values for group in groups for j in range(group.num_columns))
+    size = path.stat().st_size
+    if 4 * values > MAX_RATIO * max(size, SMALL_BYTES):
+        raise DataError(
+            f"{path}: unpacks from {size} to more than {4 * values} bytes, more than {MAX_RATIO} times; "
+            "refused as a decompression bomb"
+        )
+
+
+def _check_rows(path: Path, table: pa.Table) -> None:
+    """Every cell filled, a span that is one, as many ids as ``n_tokens`` says."""
+    empty = [name for name in table.schema.names if table[name].null_count]
+    if empty or table["ids"].combine_chunks().values.null_count:
+        raise DataError(f"{path}: expected a value in each cell, found none in a row of column {[*empty, 'ids'][0]}")
+    wrong = [
+        ("n_tokens", "the number of ids", pc.not_equal(table["n_tokens"], pc.list_value_length(table["ids"]))),
+        ("start", "at least 0", pc.less(table["start"], 0)),
+        ("end", "more than start", pc.less_equal(table["end"], table["start"])),
+    ]
+    for name, expected, rows in wrong:
+        if (row := rows.index(True).as_py()) >= 0:
+            raise DataError(f"{path}, row {row}, column {name}: expected {expected}, found {table[name][row]}")
 
 
 def _check_ids(path: Path, table: pa.Table, n_vocab: int) -> None:

@@ -1,12 +1,16 @@
 """Windows: one flat token stream a split, documents separated by end-of-text, with an index of where each begins.
 
-The streams are ``.npy`` files: memory-mapped, typed, and refused by NumPy if they hold anything but numbers.  The
-windows themselves are not written: with the stream, the context and the stride each is a slice.
+The streams are ``.npy`` files: memory-mapped, typed, and opened as nothing but an array (``np.load`` would take an
+archive or a pickle by its first bytes).  A manifest says that a file is the one that was written, not by whom: the
+form is checked as well, and whoever trains on a stream reads it once more, at the memory's speed, to know that every
+id is one of the vocabulary; a row that the embedding hasn't would end a training in the middle.  The windows
+themselves are not written: with the stream, the context and the stride each is a slice.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -34,9 +38,19 @@ class Windows(Artifact):
         """Fingerprint of the vocabulary."""
         return str(self.fact("tokenizer"))
 
+    @property
+    def n_vocab(self) -> int:
+        return int(self.fact("n_vocab"))
+
     def stream(self, split: str) -> np.ndarray:
-        """The memory-mapped token stream (n,) of one split."""
-        return open_stream(self.path, split)
+        """The memory-mapped token stream (n,) of one split, every id below ``n_vocab``."""
+        stream = open_stream(self.path, split)
+        if len(stream) and (largest := int(stream.max())) >= self.n_vocab:
+            raise DataError(
+                f"{self.path / split}.npy: expected ids below {self.n_vocab}, found {largest}; "
+                "run the stage that makes it again"
+            )
+        return stream
 
     def documents_in(self, split: str, start: int, end: int) -> list[str]:
         """Ids of the documents that the tokens from ``start`` up to ``end`` of a split's stream belong to."""
@@ -63,6 +77,17 @@ def open_stream(windows: Path, split: str) -> np.ndarray:
     """The memory-mapped token stream (n,) of one split."""
     path = windows / f"{split}.npy"
     try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+        stream: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except _UNREADABLE as error:
         raise DataError(f"{path}: expected a stream of token ids: {error}") from None
+    if stream.ndim != 1 or stream.dtype not in _ID_TYPES:
+        raise DataError(
+            f"{path}: expected one row of ids in {' or '.join(kind.__name__ for kind in _ID_TYPES)}, found an array of "
+            f"shape {stream.shape} in {stream.dtype}; run the stage that makes it again"
+        )
+    return stream
+
+
+_ID_TYPES = (np.uint16, np.uint32)
+_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError, RecursionError, MemoryError)
+"""What NumPy raises on a header that is none; it parses it as Python's literals."""
