@@ -21,8 +21,6 @@ from typing import Any, ClassVar, Self
 from gptcore.artifact import MANIFEST, Manifest, canonical_json, commit, open_verified, sha256_file, sha256_text
 from gptcore.errors import DataError
 
-TICK_NS = 20_000_000
-"""Longer than a tick of the clock by which Linux and macOS date files: 1 to 10 ms."""
 REMEDY = "run `python -m pipeline verify --repair`, which makes it again"
 
 
@@ -132,8 +130,12 @@ def _file_hash(path: Path, stamp: tuple[int, ...]) -> str:
     return sha256_file(path)
 
 
+_TICK_NS = 20_000_000
+"""Longer than a tick of the clock by which Linux and macOS date files: 1 to 10 ms."""
+
+
 def _wait_a_tick(touched: Any) -> None:
     """Wait until a write from now on gets another time than the one at ``touched``, in ns."""
     since = time.time_ns() - touched
-    if 0 <= since < TICK_NS:  # a time to come is a clock that was set back: no wait would help
-        time.sleep((TICK_NS - since) / 1e9)
+    if 0 <= since < _TICK_NS:  # a time to come is a clock that was set back: no wait would help
+        time.sleep((_TICK_NS - since) / 1e9)
