@@ -112,7 +112,9 @@ class Each:
         if not isinstance(value, list | tuple):
             return wrong(name, value, "a list")
         if self.rule and (bad := [each for each in value if self.rule.problem(name, each)]):
-            return f"{name}: expected {self._members()}, found {', '.join(map(shown, bad[:10]))}"
+            if isinstance(self.rule, OneOf):
+                return f"{name}: expected {self._members()}, found {', '.join(map(shown, bad[:10]))}"
+            return wrong(name, value, self._members())
         if self.not_empty and not value:
             return wrong(name, value, f"at least one: {self._members()}")
         if self.different and any(each in value[:place] for place, each in enumerate(value)):
@@ -173,7 +175,7 @@ def problems(kind: type, values: Mapping[str, Any], unknown: Collection[str] = (
     told = ((name, rule.problem(name, values[name])) for name, rule in rules(kind).items() if name in values)
     found = {name: problem for name, problem in told if problem}
     known = {n: v for n, v in (_defaults(kind) | dict(values)).items() if n not in found and n not in unknown}
-    subject = object.__new__(kind)
+    subject: Any = object.__new__(kind)
     vars(subject).update(known)
     for fields, method in _relations(kind):
         if set(fields) <= set(known) and (problem := method(subject)):

@@ -62,7 +62,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_lists_hold_different_members_that_obey():
-    assert told(slices=1, guests=0, hours=[24, 3]) == ["hours: expected each to be a whole number in 0 … 23, found 24"]
+    assert told(slices=1, guests=0, hours=[24, 3]) == ["hours = [24, 3]: expected each to be a whole number in 0 … 23"]
     assert told(slices=1, guests=0, hours=[3, 3]) == ["hours = [3, 3]: expected no two that are equal"]
     assert "at least one" in told(slices=1, guests=0, hours=[])[0]
     assert told(slices=1, guests=0, hours=3) == ["hours = 3: expected a list"]
