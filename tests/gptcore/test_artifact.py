@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -166,6 +170,128 @@ def test_a_manifest_of_a_later_format_is_refused(tmp_path: Path):
     fields["sha256"] = hashlib.sha256(canonical_json(fields).encode()).hexdigest()
     (directory / MANIFEST).write_text(json.dumps(fields))
     with pytest.raises(DataError, match="expected format 1, found 2"):
+        open_verified(directory)
+
+
+def forge(directory: Path, change: Callable[[dict[str, Any]], object], own_hash: bool = True) -> None:
+    """Change the manifest, and let its own sha256 agree with it."""
+    fields = json.loads((directory / MANIFEST).read_text())
+    change(fields)
+    if own_hash:
+        fields.pop("sha256", None)
+        fields["sha256"] = hashlib.sha256(canonical_json(fields).encode("utf-8", "surrogatepass")).hexdigest()
+    (directory / MANIFEST).write_bytes(json.dumps(fields).encode())
+
+
+FACT = {"sha256": "0" * 64, "size": 1}
+FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    **{
+        f"no {name}": lambda f, name=name: f.pop(name) for name in ("kind", "content_hash", "config", "inputs", "files")
+    },
+    **{
+        f"{name} is {value!r}": lambda f, name=name, value=value: f.update({name: value})
+        for name in ("kind", "content_hash", "config", "inputs", "files", "format")
+        for value in (None, True, 7, -1.5, [["x"]])
+    },
+    **{
+        f"a file named {name!r}": lambda f, name=name: f["files"].update({name: FACT})
+        for name in (
+            "../../etc/passwd",
+            "/etc/passwd",
+            "sub/../../x",
+            "..",
+            ".",
+            "",
+            "a//b",
+            "a/./b",
+            "a/",
+            MANIFEST,
+            "a\0b",
+        )
+    },
+    **{
+        f"a fact that is {value!r}"[:60]: lambda f, value=value: f["files"].update(stranger=value)
+        for value in (
+            None,
+            3,
+            "x",
+            [],
+            {},
+            {"size": 1},
+            {**FACT, "size": "1"},
+            {**FACT, "size": True},
+            {**FACT, "size": -1},
+        )
+    },
+    **{
+        f"a hash that is {value!r}"[:60]: lambda f, value=value: f["files"].update(stranger={**FACT, "sha256": value})
+        for value in (None, 0, ["0" * 64], "0" * 63, "G" * 64, "0" * 64 + "\n", "x" * 1_000_000)
+    },
+    "an input that is nested": lambda f: f["inputs"].update(a={"b": "c"}),
+    "half a character": lambda f: f["config"].update(a="\ud800"),
+    "a drawing": lambda f: f.update(kind=["\x1b[2J" * 1000]),
+    "a hundred thousand strangers": lambda f: f["files"].update({f"{i}": FACT for i in range(100_000)}),
+    "two hundred thousand strangers": lambda f: f["files"].update({f"{i}": FACT for i in range(200_000)}),
+}
+
+
+@pytest.mark.parametrize("own_hash", [True, False])
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_manifest_is_refused_and_nothing_outside_is_opened(tmp_path: Path, name: str, own_hash: bool):
+    directory = make(tmp_path / "a")
+    forge(directory, FORGERIES[name], own_hash)
+    opened: set[str] = set()
+    WATCHED.append(opened)
+    try:
+        with pytest.raises(DataError) as error:
+            open_verified(directory, "test")
+    finally:
+        WATCHED.remove(opened)
+    assert len(str(error.value)) < 1_000
+    assert "\x1b" not in str(error.value)
+    assert not [path for path in opened if "passwd" in path or Path(path).name == "x"]
+    assert str(directory / MANIFEST) in opened
+
+
+WATCHED: list[set[str]] = []
+sys.addaudithook(lambda event, arguments: [o.add(str(arguments[0])) for o in WATCHED] if event == "open" else None)
+
+
+MANIFESTS = {
+    "nested": b'{"a":' * 200_000,
+    "nested within the limits": b'{"config":' + b"[" * 900 + b"]" * 900 + b"}",
+    "UTF-16": '{"format": 1}'.encode("utf-16"),
+    "100 MB": b'{"format": 1' + b" " * 100_000_000 + b"}",
+    "lists": b'{"format": [' + b"[]," * 5_000_000 + b"[]]}",
+    "a key twice": b'{"format": 1, "format": 1}',
+    "a number without end": b'{"format": ' + b"1" * 10_000 + b"}",
+    "infinity": b'{"format": 1e999}',
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_is_none_is_refused_at_once(tmp_path: Path, name: str):
+    directory = make(tmp_path / "a")
+    (directory / MANIFEST).write_bytes(MANIFESTS[name])
+    start = time.process_time()
+    with pytest.raises(DataError, match=r"manifest\.json: not a manifest of this project \(") as error:
+        open_verified(directory)
+    assert time.process_time() - start < 1
+    assert len(str(error.value)) < 1_000
+
+
+@pytest.mark.parametrize("name", ["one file", "a folder", MANIFEST])
+def test_links_within_an_artifact_are_refused(tmp_path: Path, name: str):
+    """Even where the file behind one agrees with the manifest."""
+    directory = make(tmp_path / "a")
+    place = directory / {"one file": next(iter(CONTENT)), "a folder": "stranger"}.get(name, name)
+    outside = tmp_path / "outside"
+    if name == "a folder":
+        outside.mkdir()
+    else:
+        place.rename(outside)
+    place.symlink_to(outside)
+    with pytest.raises(DataError, match="symbolic link"):
         open_verified(directory)
 
 

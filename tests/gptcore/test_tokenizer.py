@@ -5,6 +5,9 @@ GPT-2's own vocabulary is not shipped with the project; a fixture of all tests h
 
 import base64
 import json
+import os
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,6 +321,34 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a merge twice": _edit_merges(lambda lines: lines.__setitem__(7, lines[8])),
     "a merge of three": _edit_merges(lambda lines: lines.__setitem__(7, "a b c")),
     "a merge of one": _edit_merges(lambda lines: lines.__setitem__(7, "th")),
+    "vocab.json is nested": lambda d: (d / "vocab.json").write_text("[" * 100_000),
+    "vocab.json is a folder": lambda d: ((d / "vocab.json").unlink(), (d / "vocab.json").mkdir()),
+    "vocab.json is a pipe": lambda d: ((d / "vocab.json").unlink(), os.mkfifo(d / "vocab.json")),
+    "vocab.json is endless": lambda d: ((d / "vocab.json").unlink(), (d / "vocab.json").symlink_to("/dev/zero")),
+    "vocab.json of 40 MB": lambda d: (d / "vocab.json").write_text("{" + " " * 40_000_000 + "}"),
+    "two million lists": lambda d: (d / "vocab.json").write_text('{"a": [' + "[]," * 2_000_000 + "[]]}"),
+    "two million tokens": lambda d: (d / "vocab.json").write_text(json.dumps({f"{i:x}": i for i in range(2_000_000)})),
+    "a token twice": lambda d: (d / "vocab.json").write_text(
+        (d / "vocab.json").read_text().replace("{", '{"a": 1, ', 1)
+    ),
+    "an id is true": _edit_vocabulary(lambda v: v.update({"th": True})),
+    "an id is 300.0": _edit_vocabulary(lambda v: v.update({"th": 300.0})),
+    "an id is a text": _edit_vocabulary(lambda v: v.update({"th": "300"})),
+    "an id is a list": _edit_vocabulary(lambda v: v.update({"th": [300]})),
+    "an id is negative": _edit_vocabulary(lambda v: v.update({"th": -1})),
+    "an id of 1e15": _edit_vocabulary(lambda v: v.update({"th": 10**15})),
+    "an id of 4000 digits": _edit_vocabulary(lambda v: v.update({"th": 10**4000})),
+    "end-of-text is true": _edit_vocabulary(lambda v: v.update({END_OF_TEXT: True})),
+    "a token that draws": _edit_vocabulary(lambda v: v.update({"\x1b[2J": v.pop("th")})),
+    "half a character": _edit_vocabulary(lambda v: v.update({"\ud800": v.pop("th")})),
+    "an empty token": _edit_vocabulary(lambda v: v.update({"": v.pop("th")})),
+    "a token of a megabyte": _edit_vocabulary(lambda v: v.update({"x" * 1_000_000: v.pop("th")})),
+    "a soft hyphen": _edit_vocabulary(lambda v: v.update({"\xad": v.pop("th")})),
+    "merges.txt is a folder": lambda d: ((d / "merges.txt").unlink(), (d / "merges.txt").mkdir()),
+    "merges.txt of 40 MB": lambda d: (d / "merges.txt").write_bytes(b"\n" * 40_000_000),
+    "two million lines": lambda d: (d / "merges.txt").write_bytes(b"a b\n" * 2_000_000),
+    "a line of 30 MB": lambda d: (d / "merges.txt").write_bytes(b"a" * 30_000_000),
+    "a merge that draws": _edit_merges(lambda lines: lines.__setitem__(7, "\x1b[2J a")),
     "a merge of unknown parts": _edit_merges(lambda lines: lines.__setitem__(-1, "xq zj")),
 }
 
@@ -325,8 +356,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_directory_is_refused_by_name(saved: Path, damage: str):
     DAMAGES[damage](saved)
-    with pytest.raises(DataError, match=f"^{saved}: expected a byte-level BPE vocabulary"):
+    start = time.process_time()
+    with pytest.raises(DataError, match=f"^{saved}: expected a byte-level BPE vocabulary") as error:
         Tokenizer.load(saved)
+    assert time.process_time() - start < 2  # 1 s and less, on a machine without other work
+    assert len(str(error.value)) < 1_000
+    assert "\x1b" not in str(error.value)
 
 
 def test_a_merge_of_later_tokens_is_refused(tmp_path: Path):
@@ -369,7 +404,14 @@ def test_no_flipped_bit_of_the_files_goes_unnoticed(small: tuple[Tokenizer, Path
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"!!! 0\n", b"AA== 0\n", b"AA== zero\n", b"AA==\n", b"AA== 0 1\n", bytes(range(256))]
+    "content",
+    [
+        *(b"", b"!!! 0\n", b"AA== 0\n", b"AA== zero\n", b"AA==\n", b"AA== 0 1\n", bytes(range(256)), b"A=== 0\n"),
+        *(b"AA== -1\n", b"AA== 0.0\n", b"AA== 1_0\n", b"AA== +1\n", b"AA== 1e15\n", b"AA== " + b"9" * 5000 + b"\n"),
+        *(b"AA== 0\nAA== 0\n", b"AA== 0\nAA== 1\n", b"\xff\xfeA\0", b"\x1b[2J 0\n", b"=" * 30_000_000 + b" 0"),
+        *(b"AA== 0\n" * 2_000_000, b"\n" * 30_000_000, b"\0" * 40_000_000),
+    ],
+    ids=lambda content: f"{content[:12]!r} {len(content)}",
 )
 def test_a_damaged_file_of_ranks_is_refused_by_name(tmp_path: Path, content: bytes):
     (tmp_path / "ranks").write_bytes(content)
@@ -393,3 +435,37 @@ def test_merges_are_made_of_earlier_tokens(any_tokenizer: Tokenizer):
     merges = merges_of(ranks)
     assert len(merges) == len(ranks) - 256
     assert all(max(ranks[left], ranks[right]) < ranks[left + right] for left, right in merges)
+
+
+def test_a_file_of_ranks_with_any_line_changed_is_refused_or_the_same(tokenizer: Tokenizer, tmp_path: Path):
+    """Two hundred of them, drawn from a seed."""
+    write_ranks(tokenizer.ranks, tmp_path / "ranks")
+    lines = (tmp_path / "ranks").read_bytes().splitlines()
+    draw = random.Random(0)
+    for _ in range(200):
+        changed = list(lines)
+        at = draw.randrange(len(lines))
+        token, rank = lines[at].split()
+        changed[at] = draw.choice(
+            [
+                *(
+                    token,
+                    rank,
+                    token + b" " + rank + b".0",
+                    token + b" -" + rank,
+                    token + b" 1" + b"0" * draw.randrange(40),
+                ),
+                *(
+                    b"",
+                    lines[draw.randrange(len(lines))],
+                    bytes(draw.randbytes(draw.randrange(1, 60))),
+                    token + b"= " + rank,
+                ),
+            ]
+        )
+        (tmp_path / "changed").write_bytes(b"\n".join(changed))
+        try:
+            ranks = Tokenizer.load(tmp_path / "changed").ranks
+        except DataError:
+            continue
+        assert ranks == tokenizer.ranks
