@@ -139,6 +139,24 @@ def verify(path: Path | None, repair: bool) -> None:
 
 
 @app.command()
+@click.argument("stage", required=False)
+def why(stage: str | None) -> None:
+    """Say in words why each stage (or STAGE and those above it) would run, or that it would not."""
+    from pipeline.orchestration.why import explain
+
+    print(explain(project.root(), [stage] if stage else []))
+
+
+@app.command()
+@click.argument("what", nargs=-1)
+def clean(what: tuple[str, ...]) -> None:
+    """Show what scratch, caches and trackers hold and what deleting it costs; with WHAT…, delete that."""
+    from pipeline.orchestration import clean as store
+
+    print(store.free(project.root(), what) if what else store.show(project.root()))
+
+
+@app.command()
 def ui() -> None:
     """Start Prefect's and MLflow's user interfaces on this machine."""
     from pipeline.orchestration import pages

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptcore.errors import ParameterError
+from gptcore.errors import BusyError, ParameterError
 from pipeline.orchestration.dvc_program import harden
 
 
@@ -61,6 +61,22 @@ def load_graph(targets: Sequence[str] = ()) -> list[StageNode]:
     try:
         with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
             return _nodes(repo, targets)
+    except DvcException as error:
+        raise ParameterError(f"dvc.yaml: {error}; `dvc stage list` shows the stages there are") from error
+
+
+def status(targets: Sequence[str] = ()) -> list[tuple[StageNode, list[Any]]]:
+    """The stages that ``targets`` need, each after the ones above it, with what DVC's status says has changed in it."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+            found = repo.status()
+            return [(node, found.get(node.name, [])) for node in _nodes(repo, targets)]
+    except LockError as error:
+        raise BusyError(f"another process runs stages just now; ask again when it is done ({error})") from error
     except DvcException as error:
         raise ParameterError(f"dvc.yaml: {error}; `dvc stage list` shows the stages there are") from error
 
