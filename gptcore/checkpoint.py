@@ -145,7 +145,7 @@ def _check_finite(step: int, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

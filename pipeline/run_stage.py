@@ -34,7 +34,7 @@ from pipeline.store.artifact import content_hash
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Outcome
 from pipeline.tracking import runs
-from pipeline.training.watch import newest_state
+from pipeline.tracking.watch import newest_state
 
 METRICS = Path("data/metrics")
 

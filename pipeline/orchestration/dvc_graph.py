@@ -67,6 +67,7 @@ def load_graph(targets: Sequence[str] = ()) -> list[StageNode]:
 
 def status(targets: Sequence[str] = ()) -> list[tuple[StageNode, list[Any]]]:
     """The stages that ``targets`` need, each after the ones above it, with what DVC's status says has changed in it."""
+    harden()
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo

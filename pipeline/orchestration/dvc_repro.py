@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pipeline import locks, project
 from pipeline.orchestration import processes
 from pipeline.orchestration.dvc_program import COMMAND
-from pipeline.training.watch import newest_state
+from pipeline.tracking.watch import newest_state
 
 
 def plain(targets: Sequence[str] = (), force: bool = False) -> int:
