@@ -13,7 +13,7 @@ TARGETS ?=
 quoted  = '$(subst ','\'',$(1))'
 RUN     = $(if $(value PROFILE),--profile $(call quoted,$(value PROFILE))) $(foreach name,$(value TARGETS),$(call quoted,$(name)))
 
-.PHONY: help repro flow test test-slow test-all faults ui report lint bench lock clean-venv
+.PHONY: help repro flow reproduce test test-slow test-all faults ui report lint bench lock audit clean-venv
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 14
@@ -23,6 +23,9 @@ repro: $(READY)  ## bring everything up to date (PROFILE=tiny|own|tiny+own|…, 
 
 flow: $(READY)   ## the same as a Prefect flow
 	@$(ENV) python -m pipeline flow $(RUN)
+
+reproduce: $(READY) ## the last commit in a fresh clone, compared with its record (PROFILE=tiny)
+	@$(ENV) python -m pipeline reproduce $(RUN)
 
 test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
 	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadfile

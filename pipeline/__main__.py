@@ -16,6 +16,7 @@ from pipeline.contract.stage import STAGES, function_of
 
 TARGETS = click.argument("targets", nargs=-1)
 PROFILE = click.option("--profile", default="", help="overlays of params.yaml: files in profiles/, as in tiny+own")
+RECORDED = click.option("--profile", default="default", show_default=True, help="which record it is")
 FORCE = click.option("--force", is_flag=True, help="run the stages even if nothing changed")
 
 
@@ -154,6 +155,25 @@ def clean(what: tuple[str, ...]) -> None:
     from pipeline.orchestration import clean as store
 
     print(store.free(project.root(), what) if what else store.show(project.root()))
+
+
+@app.command()
+@RECORDED
+def record(profile: str) -> None:
+    """Make this run the record that others are compared with: data/records/PROFILE.json, for git."""
+    from pipeline.orchestration.integrity import recording
+
+    made = recording.record(project.root(), profile)
+    print(f"{made.path}: {made.size} of {len(made.stages)} stages, machine class {made.machine_class}; commit it")
+
+
+@app.command()
+@RECORDED
+def reproduce(profile: str) -> None:
+    """Run the last commit in a fresh clone and compare every file and tensor with its record."""
+    from pipeline.orchestration.integrity import reproduce
+
+    sys.exit(reproduce.reproduce(project.root(), profile))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from gptcore.artifact import sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-LEFT_OUT = ("data/metrics/", "docs/", "benchmarks/", "tests/")
+LEFT_OUT = ("data/metrics/", "data/records/", "docs/", "benchmarks/", "tests/")
 OUTS = ("checkpoints", "evaluation", "export", "metrics", "plots", "tokens", "views", "windows")
 
 

@@ -24,7 +24,12 @@ def wiring(root: Path) -> dict[str, dict[str, Any]]:
 def code_dependencies(stage: str, root: Path) -> list[str]:
     """The source files and rooms that dvc.yaml names for ``stage``: what is Python, or the versions' lock."""
     names = [str(name) for name in wiring(root).get(stage, {}).get("deps", [])]
-    return [name for name in names if name == VERSIONS or name.endswith(".py") or _is_package(root / name)]
+    return [name for name in names if is_code(name, root)]
+
+
+def is_code(name: str, root: Path) -> bool:
+    """Whether a dependency is source, or the versions' lock, rather than data."""
+    return name == VERSIONS or name.endswith(".py") or _is_package(root / name)
 
 
 def recorded(lock: str) -> dict[str, dict[str, Any]]:

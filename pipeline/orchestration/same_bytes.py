@@ -3,17 +3,16 @@
 First every out is hashed as it lies on disk now, whatever DVC remembers of it, and held against the working tree's
 dvc.lock (`integrity.outs`): a bit that rotted since a stage wrote it, or in the cache that gave it back, is damage.
 
-Then dvc.lock itself is held against the last commit's.  A stage is comparable where both name the same command,
-parameters and inputs; if its outputs then differ, something was not reproduced.  On another *machine class* (other
-versions, thread count or arithmetic; `gptcore.runtime`) trained weights may differ in their last bits, data must not.
+Then, where a record (`integrity.records`) was made with the same parameters and data, everything is held against that,
+file by file, tensor by tensor, whether or not the code is another.  Where there is none, dvc.lock is held against the
+last commit's: a stage is comparable where both name the same command, parameters and inputs.
 
-A stage whose bytes must be equal everywhere says so in dvc.yaml: ``meta: {every_machine: true}``.  The recorded class
-is in the metrics of whichever stage states one, which are in git; the class here is what such a stage noted when it
-ran here, else it is measured.
+On another *machine class* (other versions, thread count or arithmetic; `gptcore.runtime`) trained weights may differ in
+their last bits, data must not.  A stage whose bytes must be equal everywhere says so in dvc.yaml:
+``meta: {every_machine: true}``.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,22 @@ from typing import Any
 from gptcore.errors import DataError
 from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.dvc_files import LOCK
-from pipeline.orchestration.integrity.commit import at_head, git
+from pipeline.orchestration.integrity import records
+from pipeline.orchestration.integrity.commit import at_head
 from pipeline.orchestration.integrity.dvc_cache import Cache
 from pipeline.orchestration.integrity.findings import REPAIR, Finding
+from pipeline.orchestration.integrity.machine import UNKNOWN, class_at_head, class_here
 from pipeline.orchestration.integrity.on_disk import Disk
-from pipeline.orchestration.integrity.outs import faults, lock_here, outs_of, read_lock
+from pipeline.orchestration.integrity.outs import faults, in_order, lock_here, outs_of, read_lock
+from pipeline.orchestration.integrity.records import Difference, Record
 
-METRICS, PROVENANCE = "data/metrics", "data/.provenance"
 EVERY_MACHINE = "every_machine"
 """In a stage's ``meta`` of dvc.yaml: whether its bytes must be equal on every machine."""
-UNKNOWN = "unknown"
 DIFFERS, DAMAGED = 1, DataError.exit_code
 MOST_TOLD = 8
 """Of damaged files, in the verdict; ``verify`` tells all."""
+
+Lock = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,73 @@ class Verdict:
 
 
 def verdict(root: Path) -> Verdict:
-    """Look at every out on disk, then compare the working tree's dvc.lock with the last commit's."""
-    after = lock_here(root)
-    if damage := damaged_outs(root, after, Disk()):
+    """Look at every out on disk, then compare with the record of these parameters, or with the last commit."""
+    lock, disk = lock_here(root), Disk()
+    if damage := damaged_outs(root, lock, disk):
         return _told(root, damage)
+    if lock and (record := record_of(root, lock)):
+        return _against_record(root, record, lock, disk)
+    return _against_commit(root, lock)
+
+
+def damaged_outs(root: Path, lock: Lock, disk: Disk) -> list[Finding]:
+    """What of the outs that ``lock`` names is not on disk as it says, by file."""
+    suspect = [out for out in outs_of(lock) if disk.md5(root / out.path) != out.md5]
+    listing = Cache(dvc_graph.cache_folder(root), disk).listing if suspect else lambda md5: None
+    return [finding for out in suspect for finding in faults(root, out, disk, listing)]
+
+
+def record_of(root: Path, lock: Lock) -> Record | None:
+    """The record that was made with the parameters and data that ``lock`` names."""
+    return next((record for record in records.load_all(root) if record.is_of(root, lock)), None)
+
+
+def _told(root: Path, damage: list[Finding]) -> Verdict:
+    lines = [finding.line(root) for finding in damage[:MOST_TOLD]]
+    if len(damage) > MOST_TOLD:
+        lines.append(f"and {len(damage) - MOST_TOLD} more")
+    told = "\n  ".join(["NOT THE BYTES THAT THE STAGES WROTE: what lies on disk differs from dvc.lock:", *lines])
+    return Verdict(f"{told}\nTo make it again: `{REPAIR}`", DAMAGED)
+
+
+# --- against the record of these parameters ---
+
+
+def _against_record(root: Path, record: Record, lock: Lock, disk: Disk) -> Verdict:
+    found = list(records.differences(record, root, lock, in_order(lock), disk))
+    here = class_here(root)
+    if record.machine_class != here:
+        everywhere = [d for d in found if _is_same_everywhere(root, d.stage) and not d.same_content]
+        if found and not everywhere:
+            return _another_class(record.machine_class, here)
+        found = everywhere
+    if found:
+        return _differs(record, found, here)
+    unrecorded = sorted(lock.keys() - record.stages.keys())
+    more = f" Not recorded: {', '.join(unrecorded)}." if unrecorded else ""
+    equal = f"all {len(record.stages)} stages gave the {record.size} that {record.path} records"
+    return Verdict(f"Same bytes: {equal} (class {here}).{more}")
+
+
+def _differs(record: Record, found: Sequence[Difference], here: str) -> Verdict:
+    stages = list(dict.fromkeys(difference.stage for difference in found))
+    return Verdict(
+        f"NOT REPRODUCED: with the same parameters and data, {len(found)} file(s) differ from {record.path}.\n"
+        f"First difference: {found[0]}.\n"
+        f"Stages that differ: {', '.join(stages)} (machine class recorded {record.machine_class}, here {here}).\n"
+        f"If that is on purpose, record it anew: `python -m pipeline record --profile {record.profile}`",
+        DIFFERS,
+    )
+
+
+def _another_class(recorded: str, here: str) -> Verdict:
+    return Verdict(f"Data equal; trained outputs differ: machine class {recorded} (recorded) ≠ {here} (here).")
+
+
+# --- against the last commit ---
+
+
+def _against_commit(root: Path, after: Lock) -> Verdict:
     recorded = at_head(root, LOCK)
     if not recorded or not after:
         return Verdict("Nothing to compare with yet: commit dvc.lock and data/metrics; the next run is checked.")
@@ -66,29 +131,14 @@ def verdict(root: Path) -> Verdict:
         return _explain(root, differing)
     if changed:
         return Verdict(f"Not compared, for their recipe changed since the last commit: {', '.join(changed)}.")
-    return Verdict(f"Same bytes: all {len(after)} stages gave what dvc.lock records (class {_class_here(root)}).")
-
-
-def damaged_outs(root: Path, lock: dict[str, dict[str, Any]], disk: Disk) -> list[Finding]:
-    """What of the outs that ``lock`` names is not on disk as it says, by file."""
-    suspect = [out for out in outs_of(lock) if disk.md5(root / out.path) != out.md5]
-    listing = Cache(dvc_graph.cache_folder(root), disk).listing if suspect else lambda md5: None
-    return [finding for out in suspect for finding in faults(root, out, disk, listing)]
-
-
-def _told(root: Path, damage: list[Finding]) -> Verdict:
-    lines = [finding.line(root) for finding in damage[:MOST_TOLD]]
-    if len(damage) > MOST_TOLD:
-        lines.append(f"and {len(damage) - MOST_TOLD} more")
-    told = "\n  ".join(["NOT THE BYTES THAT THE STAGES WROTE: what lies on disk differs from dvc.lock:", *lines])
-    return Verdict(f"{told}\nTo make it again: `{REPAIR}`", DAMAGED)
+    return Verdict(f"Same bytes: all {len(after)} stages gave what dvc.lock records (class {class_here(root)}).")
 
 
 def _explain(root: Path, differing: dict[str, list[str]]) -> Verdict:
-    recorded, here = _recorded_class(root), _class_here(root)
+    recorded, here = class_at_head(root), class_here(root)
     another_class = recorded not in (UNKNOWN, here)
     if another_class and not any(_is_same_everywhere(root, stage) for stage in differing):
-        return Verdict(f"Data equal; trained outputs differ: machine class {recorded} (recorded) ≠ {here} (here).")
+        return _another_class(recorded, here)
     outs = ", ".join(out for found in differing.values() for out in found)
     return Verdict(
         f"NOT REPRODUCED: with the same command, parameters and inputs these outputs differ from dvc.lock: {outs} "
@@ -116,33 +166,3 @@ def _hashes(stage: dict[str, Any]) -> dict[str, Any]:
 def _is_same_everywhere(root: Path, stage: str) -> bool:
     entry = dvc_files.wiring(root).get(stage.partition("@")[0], {})
     return bool((entry.get("meta") or {}).get(EVERY_MACHINE))
-
-
-def _recorded_class(root: Path) -> str:
-    """What the last commit's metrics state."""
-    listed = git(root, "ls-tree", "--name-only", "HEAD", f"{METRICS}/").split()
-    return _first_class(at_head(root, path) for path in sorted(listed))
-
-
-def _class_here(root: Path) -> str:
-    """What a stage noted when it ran here, else measured."""
-    records = sorted((root / PROVENANCE).glob("*.json"))
-    if (found := _first_class(path.read_text(encoding="utf-8") for path in records)) != UNKNOWN:
-        return found
-    from gptcore import runtime
-    from gptcore.machine.identity import machine_class
-
-    runtime.configure()
-    return machine_class()
-
-
-def _first_class(records: Iterable[str]) -> str:
-    return next(filter(None, map(_class_of, records)), UNKNOWN)
-
-
-def _class_of(record: str) -> str:
-    """The machine class that a metrics or provenance file states; empty where it states none."""
-    try:
-        return str(json.loads(record)["machine_class"] or "")
-    except (ValueError, KeyError, TypeError):
-        return ""

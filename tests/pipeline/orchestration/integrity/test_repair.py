@@ -32,19 +32,6 @@ KINDS = [
 REPAIR = ("python", "-m", "pipeline", "verify", "--repair")
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    made = Clone(tmp_path_factory.mktemp("clone") / "project")
-    cache = made.root / "data" / ".cache" / "downloads"  # its own, for it will be damaged
-    shutil.copytree(os.environ["GPTCORE_CACHE"], cache)
-    made.more = {"GPTCORE_CACHE": str(cache), "GPTCORE_TRACKING": "off"}
-    made.repro("--profile", "tiny")
-    made.git("add", "-A")
-    made.git("commit", "-qm", "run")
-    made.before = made.outs()  # type: ignore[attr-defined]
-    return made
-
-
 def flip(path: Path, at: float = 0.5) -> None:
     """One bit, ``at`` this part of the file; the time of its last change and its protection stay."""
     before, content = path.stat(), bytearray(path.read_bytes())
