@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gptcore.artifact import MANIFEST
+from gptcore.artifact import MANIFEST, write_atomically
 from pipeline import locks, project
 from pipeline.orchestration.dvc_process import Driver, StageFailed
 from pipeline.orchestration.integrity import outs
@@ -120,7 +120,7 @@ class _Repair:
         content = blob(self._root, out.path)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != out.md5:
             return False
-        (self._root / out.path).write_bytes(content)
+        write_atomically(self._root / out.path, content)
         self._say(f"{out.path}: restored from the last commit")
         return True
 

@@ -60,8 +60,11 @@ def reproduce(root: Path, profile: str = DEFAULT) -> int:
 
 def _run(root: Path, place: Path, commit: str, profile: str) -> int:
     """The clone's own pipeline, with what it prints going where ours does."""
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(root), str(place)], check=True)
-    subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=place, check=True)
+    try:
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(root), str(place)], check=True)
+        subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=place, check=True)
+    except subprocess.CalledProcessError as error:
+        raise DataError(f"{root}: git can't clone it (its words stand above; exit code {error.returncode})") from None
     environment = {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
     environment |= {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")]),

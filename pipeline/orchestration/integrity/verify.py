@@ -68,6 +68,8 @@ def look(root: Path, place: Path | None = None) -> Look:
     """Judge everything, or what concerns ``place``; raises ``DataError`` where nothing says what it should be."""
     started = time.monotonic()
     done = Look(root, Path(os.path.abspath(place)) if place else root)
+    if place is None and not done.outs:
+        raise DataError(f"{dvc_files.LOCK}: missing or empty, so nothing says what should be here; run `make repro`")
     if not done.place.exists() and not any(done.concerns(root / out.path) for out in done.outs):
         raise DataError(f"{place}: missing, and dvc.lock knows of no such file")
     for check in (_outs, _commit, _artifacts, _downloads, _dvc_cache, _strangers):

@@ -234,6 +234,12 @@ def test_an_artifact_that_was_copied_elsewhere(made: Any, tmp_path: Path, capsys
     assert "take an intact copy from elsewhere" in capsys.readouterr().out
 
 
+def test_where_nothing_was_made_that_is_said(toy: Any) -> None:
+    done = toy.run(VERIFY)
+    assert done.returncode == 65
+    assert done.stderr.startswith("error: dvc.lock: missing or empty, so nothing says what should be here; run `make")
+
+
 def test_while_a_run_writes_nothing_is_judged(made: Any) -> None:
     with (
         locks.held(made.root / "data/.scratch/repro.lock"),
