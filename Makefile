@@ -11,7 +11,8 @@ PROFILE ?=
 TARGETS ?=
 # as one word of the shell, whatever it holds
 quoted  = '$(subst ','\'',$(1))'
-RUN     = $(if $(value PROFILE),--profile $(call quoted,$(value PROFILE))) $(foreach name,$(value TARGETS),$(call quoted,$(name)))
+PROFILED = $(if $(value PROFILE),--profile $(call quoted,$(value PROFILE)))
+RUN     = $(PROFILED) $(foreach name,$(value TARGETS),$(call quoted,$(name)))
 
 .PHONY: help repro flow reproduce test test-slow test-all faults ui report lint bench lock audit clean-venv
 
@@ -25,7 +26,7 @@ flow: $(READY)   ## the same as a Prefect flow
 	@$(ENV) python -m pipeline flow $(RUN)
 
 reproduce: $(READY) ## the last commit in a fresh clone, compared with its record (PROFILE=tiny)
-	@$(ENV) python -m pipeline reproduce $(RUN)
+	@$(ENV) python -m pipeline reproduce $(PROFILED)
 
 test: $(READY)   ## the default tests, in under 10 minutes on 2 cores
 	@$(ENV) python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
