@@ -96,7 +96,8 @@ def own_edits(root: Path = Path()) -> dict[str, tuple[Any, Any]] | None:
         return None
     label = Path(f"the committed {params.PARAMS_FILE}")
     before, after = _own(committed, root), _own(_text(root), root)
-    found = overlays.changes(*(plain_yaml.parse(text.encode("utf-8"), label) for text in (before, after)))
+    was, now = (plain_yaml.parse(text.encode("utf-8"), label) for text in (before, after))
+    found = overlays.changes(was, now)
     return {name: (a, b) for name, a, b in found}
 
 

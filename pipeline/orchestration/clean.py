@@ -21,7 +21,7 @@ import psutil
 
 from gptcore.errors import BusyError, GPTCoreError, ParameterError
 from pipeline import locks, project
-from pipeline.orchestration.dvc_process import dvc_program
+from pipeline.orchestration.dvc_program import COMMAND
 from pipeline.sources import pinned
 
 SAVED_STATES = re.compile(r"[0-9a-f]{16}")
@@ -134,7 +134,7 @@ def _unused(root: Path) -> list[Path]:
 
 def _dvc(root: Path, arguments: Sequence[str]) -> str:
     environment = {**os.environ, **project.QUIET}
-    command = [dvc_program(), *arguments]
+    command = [*COMMAND, *arguments]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BusyError(f"DVC can't say what is unused: {done.stderr.strip().splitlines()[-1:]}")

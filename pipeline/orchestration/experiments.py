@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import project
-from pipeline.orchestration.dvc_process import dvc_program
+from pipeline.orchestration.dvc_program import COMMAND
 from pipeline.sources import own_text
 
 
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     root = project.root()
     own_text.refuse_unreadable(root / own_text.FOLDER)
     copied = [part for path in untracked(root, own_text.FOLDER) for part in ("--copy-paths", path)]
-    command = [dvc_program(), "exp", "run", *copied, *arguments]
+    command = [*COMMAND, "exp", "run", *copied, *arguments]
     with subprocess.Popen(command, cwd=root, env={**os.environ, **project.QUIET}) as process:
         while True:
             try:

@@ -83,10 +83,11 @@ class Need:
 
 def needs(sections: Sections, root: Path) -> Iterator[Need]:
     """What the trainings take of which that can be known before they run."""
-    found = {kind: _of(sections, kind) for kind in (PretrainConfig, WindowsConfig, TokenizerConfig, Architecture)}
-    if not all(found.values()):
+    trained, cut = _of(sections, PretrainConfig), _of(sections, WindowsConfig)
+    spelt, shaped = _of(sections, TokenizerConfig), _of(sections, Architecture)
+    if not (trained and cut and spelt and shaped):
         return
-    (name, cfg), (windows, text), (tokenizer, words), (model, architecture) = found.values()  # type: ignore[misc]
+    (name, cfg), (windows, text), (tokenizer, words), (model, architecture) = trained, cut, spelt, shaped
     vocabulary = GPT2_IDS if words.kind == "gpt2" else words.vocab_size
     config = architecture.for_data(vocabulary, text.context_length)
     head = vocabulary * architecture.d_model

@@ -12,12 +12,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from gptcore.artifact import sha256_file
-from pipeline.orchestration.dvc_process import dvc_program
+from pipeline.orchestration.dvc_program import COMMAND
 from tests.pipeline.training import tiny
 
 STEPS = 60
 WAYS = {
-    "dvc": [dvc_program(), "repro"],
+    "dvc": [*COMMAND, "repro"],
     "runner": [sys.executable, "-m", "pipeline", "repro", "pretrain"],
 }
 
@@ -36,7 +36,7 @@ def graph(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "outs": ["model", "model.csv"],
     }
     YAML().dump({"stages": {"pretrain": stage}}, project / "dvc.yaml")
-    for command in (["git", "init", "-q"], [dvc_program(), "init", "-q"]):
+    for command in (["git", "init", "-q"], [*COMMAND, "init", "-q"]):
         subprocess.run(command, cwd=project, check=True, capture_output=True)
     return project
 
