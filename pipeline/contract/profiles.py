@@ -95,10 +95,9 @@ def own_edits(root: Path = Path()) -> dict[str, tuple[Any, Any]] | None:
     if committed is None or (mark and not _recorded(mark[2], root)):
         return None
     label = Path(f"the committed {params.PARAMS_FILE}")
-    before, after = _own(committed, root), _own(_text(root), root)
-    was, now = (plain_yaml.parse(text.encode("utf-8"), label) for text in (before, after))
-    found = overlays.changes(was, now)
-    return {name: (a, b) for name, a, b in found}
+    before = plain_yaml.parse(_own(committed, root).encode("utf-8"), label)
+    after = plain_yaml.parse(_own(_text(root), root).encode("utf-8"), root / params.PARAMS_FILE)
+    return {name: (a, b) for name, a, b in overlays.changes(before, after)}
 
 
 def _own(now: str, root: Path) -> str:

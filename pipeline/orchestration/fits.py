@@ -83,23 +83,23 @@ class Need:
 
 def needs(sections: Sections, root: Path) -> Iterator[Need]:
     """What the trainings take of which that can be known before they run."""
-    trained, cut = _of(sections, PretrainConfig), _of(sections, WindowsConfig)
-    spelt, shaped = _of(sections, TokenizerConfig), _of(sections, Architecture)
-    if not (trained and cut and spelt and shaped):
+    pretraining, windows = _of(sections, PretrainConfig), _of(sections, WindowsConfig)
+    tokenizer, model = _of(sections, TokenizerConfig), _of(sections, Architecture)
+    if not (pretraining and windows and tokenizer and model):
         return
-    (name, cfg), (windows, text), (tokenizer, words), (model, architecture) = trained, cut, spelt, shaped
+    (name, cfg), (_, words), (_, shape) = pretraining, tokenizer, model
     vocabulary = GPT2_IDS if words.kind == "gpt2" else words.vocab_size
-    config = architecture.for_data(vocabulary, text.context_length)
-    head = vocabulary * architecture.d_model
-    is_wide = words.kind != "gpt2" and 2 * head > parameters(config)
-    size = f"{tokenizer}.vocab_size" if is_wide else f"{model}.d_model or {model}.n_layer"
-    context = f"{windows}.context_length, {model}.n_layer or {model}.d_model"
+    config = shape.for_data(vocabulary, windows[1].context_length)
+    smaller = f"{model[0]}.n_layer or {model[0]}.d_model"
+    is_wide = words.kind != "gpt2" and 2 * vocabulary * shape.d_model > parameters(config)
+    size = f"{tokenizer[0]}.vocab_size" if is_wide else smaller
+    context = f"{windows[0]}.context_length, {smaller}"
     yield _need(name, cfg, config, ("batch_windows", cfg.batch_windows), context, size)
     tuned, source = _of(sections, FinetuneClassifyConfig), _of(sections, LoadGpt2Config)
     if tuned and source and covers(_outs(name, root), os.path.normpath(source[1].source)):
         seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
-        context = f"{tuned[0]}.max_tokens, {model}.n_layer or {model}.d_model"
-        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), context, size)
+        others = f"{tuned[0]}.max_tokens, {smaller}"
+        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), others, size)
 
 
 def check(sections: Sections, root: Path, only: str = "") -> list[Need]:

@@ -57,8 +57,8 @@ def test_the_default_run_fits_and_is_described(project: Path) -> None:
     [
         ({"pretrain__batch_windows": 65_536}, "pretrain.batch_windows"),
         ({"pretrain__batch_windows": 1, "windows__context_length": 1_048_576}, "windows.context_length, model.n_layer"),
-        ({"model__d_model": 65_536}, "model.d_model or model.n_layer"),
-        ({"model__n_layer": 1_024, "model__d_model": 4_096}, "model.d_model or model.n_layer"),
+        ({"model__d_model": 65_536}, "model.n_layer or model.d_model"),
+        ({"model__n_layer": 1_024, "model__d_model": 4_096}, "model.n_layer or model.d_model"),
         ({"tokenizer__vocab_size": 1_000_000, "model__d_model": 2_048, "model__n_layer": 1}, "tokenizer.vocab_size"),
         ({"pretrain__dtype": "float32", "pretrain__batch_windows": 4_096}, "pretrain.batch_windows"),
     ],
