@@ -24,7 +24,7 @@ def set_source(clone: Clone, source: str) -> None:
     path.write_text(text.replace(SOURCE, f"  source: {json.dumps(source)}"), encoding="utf-8")
 
 
-@pytest.mark.parametrize("source", ["m; touch X; true", "$(touch X)", "`touch X`", "m\ntouch X", "m' && touch X '"])
+@pytest.mark.parametrize("source", ["m; touch X; true", "$(touch X)", "`touch X`", "m' && touch X '"])
 def test_a_parameter_that_is_a_command_executes_nothing(clone: Clone, source: str) -> None:
     set_source(clone, source)
     printed = clone.repro("load_gpt2", code=64)
@@ -34,6 +34,14 @@ def test_a_parameter_that_is_a_command_executes_nothing(clone: Clone, source: st
     ]
     assert not (clone.root / "X").exists()
     clone.run("dvc", "repro", "load_gpt2", code=255)  # DVC alone refuses it in words of its own
+    assert not (clone.root / "X").exists()
+
+
+def test_a_name_with_control_characters_is_refused(clone: Clone) -> None:
+    set_source(clone, "m\ntouch X")
+    printed = clone.repro("load_gpt2", code=64)
+    assert "load_gpt2.source = 'm\\ntouch X': expected a directory whose name is printable text" in printed
+    clone.run("dvc", "repro", "load_gpt2", code=255)
     assert not (clone.root / "X").exists()
 
 
