@@ -7,6 +7,8 @@ READY  := $(VENV)/.ready
 PEERS  := $(VENV)/bench-peers
 # stages find `python` on the PATH; what MLflow, Prefect and DVC would report home stays here
 ENV    := PATH="$(CURDIR)/$(BIN):$$PATH" DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+AUDIT  := $(VENV)/audit
+AUDITOR := pip-audit==2.10.1
 PROFILE ?=
 TARGETS ?=
 # as one word of the shell, whatever it holds
@@ -57,6 +59,17 @@ $(PEERS)/.ready: benchmarks/peers.txt | $(READY)
 	@echo "installing the peers of the benchmark into $(PEERS)"
 	@rm -rf $(PEERS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r benchmarks/peers.txt
+	@touch $@
+
+audit: $(READY) $(AUDIT)/.$(AUDITOR) ## known vulnerabilities in the locked dependencies (asks pypi.org)
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement requirements.lock
+
+# an environment of its own, so that it audits what is locked and changes nothing of it; --strict, for without it
+# pip-audit calls a package that it could not look up no problem, and everything is well without a network
+$(AUDIT)/.$(AUDITOR): | $(READY)
+	@echo "installing $(AUDITOR) into $(AUDIT)"
+	@rm -rf $(AUDIT) && $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check $(AUDITOR)
 	@touch $@
 
 # Exact versions of everything.  pip resolves nothing: the lock names it all.
