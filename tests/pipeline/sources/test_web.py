@@ -75,6 +75,12 @@ def test_a_source_that_does_not_deliver_says_what_to_do(
     assert fetch(web.url, SHA256, tmp_path).read_bytes() == CONTENT
 
 
+def test_a_redirect_to_an_impossible_host_is_the_servers_fault(web: WebServer, tmp_path: Path) -> None:
+    web.script = ["redirects_nowhere"]
+    with pytest.raises(SourceUnavailableError, match="can't be asked for"):
+        fetch(web.url, SHA256, tmp_path)
+
+
 def test_a_server_that_falls_silent_is_left(web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUT_SECONDS", (1, 0.2))
     web.script = ["stalls"]

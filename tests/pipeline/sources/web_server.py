@@ -94,6 +94,12 @@ def _handler(web: WebServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def redirects_nowhere(self, offset: int) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://{'x' * 64}.org/file.txt")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def busy(self, offset: int) -> None:
             self.head(503, 0)
 
