@@ -178,36 +178,24 @@ def _write_manifest(
 
 
 def _tidy_up(path: Path) -> None:
-    """Put right what killed processes left beside ``path``: drafts go, a former artifact without its name gets it back.
-
-    The latter is there only where `_exchange` isn't; once its successor has the name, it goes too.
-    """
-    for former in _left_behind(path, "old"):
-        if not path.exists():
-            os.rename(former, path)
-    for name in ("old", "tmp"):
-        for left in _left_behind(path, name):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
-
-
-def _left_behind(path: Path, name: str) -> Iterator[Path]:
-    """Hidden siblings of ``path`` under this name whose process is dead."""
-    for sibling in sorted(path.parent.glob(f".{glob.escape(path.name)}.{name}-*")):
-        pid = sibling.name.rpartition("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            yield sibling
+    """Put right what killed processes left beside ``path``: a draft goes, a former artifact gets a free name back."""
+    for left in sorted(path.parent.glob(f".{glob.escape(path.name)}.*-*")):
+        kind, _, pid = left.name.removeprefix(f".{path.name}.").partition("-")
+        if kind not in ("old", "tmp") or not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if kind == "old" and not path.exists():  # only where `_exchange` can't be had
+            os.rename(left, path)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

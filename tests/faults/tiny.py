@@ -23,6 +23,7 @@ from pipeline.orchestration.dvc_files import recorded
 from tests.clone import BIN, OUTS, ROOT, Clone, files
 
 POLL_SECONDS = 0.05
+KEPT_SECONDS = 86400.0  # of other code: another run may still copy it
 MARK = "GPTCORE_FAULTS_TRIAL"
 RESULTS = (*OUTS, "raw", "tokenizer")
 
@@ -99,7 +100,7 @@ def made() -> Tiny:
     home, name = ROOT / "data" / ".scratch" / "faults-tiny", _content()
     with locks.held(home / "lock", what="another process that makes the tiny clone"):
         for other in home.iterdir():
-            if other.is_dir() and other.name != name:
+            if other.is_dir() and other.name != name and time.time() - other.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(other, ignore_errors=True)
         if not (home / name / "seconds.json").exists():
             shutil.rmtree(home / name, ignore_errors=True)
@@ -113,9 +114,11 @@ def seconds() -> dict[str, float]:
 
 
 def copied(folder: Path) -> Tiny:
-    """A copy in ``folder``, with everything up to date."""
-    shutil.copytree(made().root, folder / "project", symlinks=True)
-    return Tiny(folder / "project")
+    """A copy in ``folder``, with everything up to date; what a killed run of this trial left running is ended."""
+    run = Tiny(folder / "project")
+    run.end()
+    shutil.copytree(made().root, run.root, symlinks=True)
+    return run
 
 
 @cache

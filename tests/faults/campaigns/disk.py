@@ -11,6 +11,7 @@ well; what was there before is intact, and the same command works as soon as the
 
 import errno
 import json
+import random
 import shlex
 import shutil
 import subprocess
@@ -139,6 +140,7 @@ def faults(name: str) -> list[Fault]:
         needy = sorted(set(names) - NEVER_FULL, key=lambda name: (name not in WRITES, names.index(name)))
         found += [Fault(needy[0], target, errno.ENOSPC)] if needy else []
         found += [Fault(names[0], target, errno.EROFS)]
+    random.Random(name).shuffle(found)  # so that the first trials are not all of the same few places
     return found
 
 
@@ -192,7 +194,7 @@ CAMPAIGNS = [
         "disk-routines",
         "a full or read-only disk at any call of a write is exit code 74, and the former file or artifact is whole",
         240,
-        12,
+        8,
         trial_routine,
         prepare_routines,
         processes=True,
