@@ -95,6 +95,7 @@ class Tiny:
                 continue
 
 
+@cache
 def made() -> Tiny:
     """The clone of this state of the code; made where it isn't there."""
     home, name = ROOT / "data" / ".scratch" / "faults-tiny", _content()
