@@ -1,7 +1,7 @@
 """What hostile input does to a reader, watched from outside: one forked child a trial, with limits.
 
 The child has everything imported that its parent has, so that what is measured is the reading: processor seconds (those
-of the clock depend on who else computes), the largest resident memory above the parent's, and how it ended.  A
+of the clock depend on who else computes), the largest resident memory above that at its start, and how it ended.  A
 reader that hangs, eats memory or crashes the interpreter costs its child and nothing else.
 
 Rejected: a fresh process a trial, which imports PyTorch for two seconds before it reads for two milliseconds.
@@ -37,7 +37,7 @@ class Ended:
     """How a child ended."""
 
     value: Any
-    """What the function returned, as JSON holds it."""
+    """What the function returned, as JSON holds it; of anything else what Python shows of it."""
     refused: str
     """The message of one of our errors, else empty."""
     crash: str
@@ -59,8 +59,7 @@ class Ended:
 
 
 def run(function: Callable[[], Any]) -> Ended:
-    """Call ``function`` in a child; its result must be JSON."""
-    baseline = _resident_megabytes()
+    """Call ``function`` in a child."""
     reading, writing = os.pipe()
     if (pid := os.fork()) == 0:
         os.close(reading)
@@ -77,13 +76,13 @@ def run(function: Callable[[], Any]) -> Ended:
         crash=answer.get("crash", ""),
         output=answer.get("output", ""),
         seconds=usage.ru_utime + usage.ru_stime,
-        megabytes=usage.ru_maxrss / 1024 - baseline,
+        megabytes=usage.ru_maxrss / 1024 - answer.get("baseline", 0.0),
     )
 
 
 def _child(function: Callable[[], Any], writing: int) -> None:
     """Never returns."""
-    answer: dict[str, Any] = {}
+    answer: dict[str, Any] = {"baseline": _resident_megabytes()}
     printed = io.StringIO()
     try:
         _limit()
@@ -94,7 +93,7 @@ def _child(function: Callable[[], Any], writing: int) -> None:
     except BaseException as error:
         answer["crash"] = _crash(error)
     try:
-        content = json.dumps({**answer, "output": printed.getvalue()[:100_000]}).encode()
+        content = json.dumps({**answer, "output": printed.getvalue()[:100_000]}, default=repr).encode()
         with open(writing, "wb") as pipe:
             pipe.write(content)
     finally:

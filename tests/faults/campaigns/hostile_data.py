@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from base64 import b64encode
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +15,10 @@ import numpy as np
 
 from gptcore.artifact import MANIFEST, canonical_json, commit, sha256_file, sha256_text
 from gptcore.tokenizer import Tokenizer
-from pipeline.corpus.readers import READERS, parse
+from pipeline.corpus.documents import read_documents, read_span
 from pipeline.sources import pinned
 from pipeline.stages.download import DownloadConfig, download
-from pipeline.store.raw import Layout
+from pipeline.store.raw import Layout, Raw
 from pipeline.store.splits import SPLITS
 from pipeline.store.tokens import Tokens
 from pipeline.store.windows import Windows
@@ -35,10 +34,13 @@ from tests.faults import (
 from tests.faults.bounded import Ended
 from tests.faults.campaign import Campaign, Scene
 from tests.faults.hostile_directory import CANARY
+from tests.raw_data import make_raw
 
 WHEEL = f"pypi://sample-data==1.0/{hostile_wheels.MEMBER}"
 LIMIT_BYTES = 64_000_000
 PROBE = "Once upon a time, 123 émigrés…\n\t¡日本語!  \U0001f600 <|endoftext|>"
+SPANS = 200
+"""Documents of a text that are read from their place again: each opens the file."""
 LAYOUTS = {
     "jsonl": Layout("jsonl", "text"),
     "orange-tab": Layout("orange-tab", "Content", "Category", ("acq", "earn")),
@@ -192,27 +194,20 @@ def _ranks(directory: Path) -> bytes:
 def trial_text(scene: Scene) -> str | None:
     make = hostile_text.MAKERS[scene.number % len(hostile_text.MAKERS)]
     form = scene.rng.choice(list(LAYOUTS))
-    path = scene.folder / "own" / f"text.{form}"
-    path.parent.mkdir()
-    path.write_bytes(make(scene.rng))
-    ended = bounded.run(partial(_parse, path, form))
-    return judged(ended, path, f"{form}, {make.__name__} ({path.stat().st_size} bytes)")
+    content = make(scene.rng)
+    raw = make_raw(scene.folder, ("hostile", LAYOUTS[form], content))
+    return judged(bounded.run(partial(_parse, raw)), raw, f"{form}, {make.__name__} ({len(content)} bytes)")
 
 
-def _parse(path: Path, form: str) -> str | None:
-    """Every text that is read can be encoded, has no NUL, and lies where its row says."""
-    layout, reader = LAYOUTS[form], READERS[form]
-    with open(path, "rb") as stream:
-        rows = list(parse(stream, layout, str(path), Counter()))
-    content = path.read_bytes()
-    for row in rows:
-        if "\0" in row.text or not row.text.strip() or row.text.encode("utf-8", "replace").decode() != row.text:
-            return f"accepted {row.text[:40]!r}"
-        if (
-            not 0 <= row.start < row.end <= len(content)
-            or reader.text(content[row.start : row.end], layout) != row.text
-        ):
-            return f"a text that doesn't lie at bytes {row.start} … {row.end}"
+def _parse(raw: Path) -> str | None:
+    """Every text that is read can be encoded, has no NUL, and lies where its document says."""
+    opened = Raw.open(raw)
+    for number, document in enumerate(read_documents(opened)[0]):
+        text = document.text
+        if "\0" in text or not text.strip() or text.encode("utf-8", "replace").decode() != text:
+            return f"accepted {text[:40]!r}"
+        if number < SPANS and read_span(opened, document.file, document.start, document.end) != text:
+            return f"a text that doesn't lie at bytes {document.start} … {document.end}"
     return None
 
 
