@@ -38,9 +38,10 @@ def reproduce(root: Path, profile: str = DEFAULT) -> int:
             f"run the profile, then `python -m pipeline record --profile {profile}`, and commit it"
         )
     if git(root, "status", "--porcelain"):
-        print("The working tree has changes that are not committed: they are not reproduced.")
+        print("The working tree has changes that are not committed: they are not reproduced.", flush=True)
     place = Path(tempfile.mkdtemp(prefix="gptcore-reproduce-"))
-    print(f"Commit {commit[:12]}, profile {profile}, in {place}; downloads from {default_cache()}, each verified.")
+    where = f"in {place}; downloads from {default_cache()}, each verified"
+    print(f"Commit {commit[:12]}, profile {profile}, {where}.", flush=True)
     started = time.monotonic()
     try:
         code, text = _run(root, place, commit, profile), ""
