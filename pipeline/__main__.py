@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from gptcore.errors import GPTCoreError, ParameterError, disk_error
+from gptcore.untrusted import visible
 from pipeline import project
 from pipeline.contract import params
 from pipeline.contract.stage import STAGES, function_of
@@ -198,12 +199,12 @@ def main() -> None:
     try:
         app(prog_name="python -m pipeline")
     except GPTCoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a full or read-only disk can show itself anywhere; all else is a bug
         if (told := disk_error(error)) is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {visible(str(told))}", file=sys.stderr)
         sys.exit(told.exit_code)
 
 

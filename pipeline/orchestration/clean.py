@@ -21,7 +21,8 @@ import psutil
 
 from gptcore.errors import BusyError, GPTCoreError, ParameterError
 from pipeline import locks, project
-from pipeline.orchestration.dvc_program import COMMAND
+from pipeline.orchestration.dvc_graph import cache_folder
+from pipeline.orchestration.dvc_program import ASIDE, COMMAND
 from pipeline.sources import pinned
 
 SAVED_STATES = re.compile(r"[0-9a-f]{16}")
@@ -46,6 +47,9 @@ class Shelf:
 SHELVES = {
     "states": Shelf("saved states of trainings", "a killed training starts anew", lambda root: _states(root)),
     "drafts": Shelf("what killed processes left half-written", "nothing", lambda root: _drafts(root)),
+    "damaged": Shelf(
+        "what was found damaged in DVC's cache and set aside", "nothing", lambda root: [cache_folder(root) / ASIDE]
+    ),
     "downloads": Shelf(
         "sources as they were fetched",
         "they are fetched again when download runs",

@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gptcore.artifact import write_atomically
+from pipeline.orchestration.dvc_program import ASIDE
 from pipeline.orchestration.integrity.findings import Finding, Kind
 from pipeline.orchestration.integrity.on_disk import DIRECTORY, Disk
 
@@ -71,7 +72,7 @@ class Cache:
 
     def set_aside(self, path: Path, name: str) -> Path:
         """Move an object or entry to where DVC does not look; returns its new place."""
-        aside = self.folder / "damaged" / name
+        aside = self.folder / ASIDE / name
         aside.parent.mkdir(exist_ok=True)
         os.replace(path, aside)
         return aside
