@@ -91,7 +91,7 @@ def part(document: Document, name: str, plot: str = "") -> str:
         return case_table(name, result)
     if name == "scaling":
         return _scaling(result, plot)
-    return {"pretrain-stage": _stage, "quality": _quality}[name](result)
+    return {"pretrain-stage": _stage, "integrity": _integrity, "quality": _quality}[name](result)
 
 
 def targets_table(document: Document) -> str:
@@ -193,6 +193,15 @@ def _stage(part: dict[str, Any]) -> str:
         f"{part['looks']} times in between while the stage was stopped: {_rate(part['step'])} tokens/s. "
         f"Ratio {_spread(part['ratio'])}.\n"
     )
+
+
+def _integrity(part: dict[str, Any]) -> str:
+    title = "## What integrity costs of the default run\n\n"
+    if "share" not in part:
+        return title + f"Not measured: {'; '.join(part['failed'])}\n"
+    rows = [[kind, f"{seconds:.2f}", f"{seconds / part['seconds']:.2%}"] for kind, seconds in part["parts"].items()]
+    rows.append(["together", f"{sum(part['parts'].values()):.2f}", f"**{part['share']:.2%}**"])
+    return title + f"Of {part['seconds']:.0f} s, in all processes:\n\n" + table(["what", "seconds", "share"], rows)
 
 
 def _quality(part: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, scaling, stage
+from benchmarks import integrity, machine, scaling, stage
 from benchmarks.cases import CASES
 from benchmarks.duel import Pace, duel
 from benchmarks.process import ROOT, Bench, WorkerError
@@ -27,6 +27,7 @@ PARTS = (
     "decode-16",
     "prefill-512",
     "pretrain-stage",
+    "integrity",
     "decode-int8",
     "quality",
     "first-token",
@@ -63,7 +64,11 @@ def _part(name: str, bench: Bench, pace: Pace, quick: bool, against: str, say: S
         return _duels(name, bench, pace, against, say)
     if name == "scaling":
         return _scaling(bench, pace, say)
-    measure = {"pretrain-stage": lambda: stage.measure(bench, pace, quick=quick), "quality": lambda: _quality(bench)}
+    measure = {
+        "pretrain-stage": lambda: stage.measure(bench, pace, quick=quick),
+        "integrity": lambda: integrity.measure(quick=quick),
+        "quality": lambda: _quality(bench),
+    }
     try:
         return {"failed": [], **measure[name]()}
     except WorkerError as error:
