@@ -7,8 +7,7 @@ and the same losses, to the last bit, for many more.
 It is JSON, a line an entry.  A line with ``tensors`` names the columns of the lines after it, for moments are there
 from the first step on only; a line with ``step`` has the sha256 of the whole state and eight digits a tensor.  So a
 model of forty weights takes 1.3 kB an entry.  The trace is kept with every saved state, and so is the same however
-often the run was killed.  At every 50th step it costs 1 % of the default training (`benchmarks` has no part in it: the
-hashes run at 1.8 GB/s over 32 MB).
+often the run was killed.  An entry of the default model takes 22 ms (32 MB through sha256), 0.5 s of a training.
 
 Nothing here needs PyTorch: whoever compares two traces doesn't wait for it.
 """
