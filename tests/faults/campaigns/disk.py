@@ -40,7 +40,7 @@ VERBS = {
 }
 OF_DVC = {"repro"}
 """What starts DVC, which has messages and exit codes of its own, and deletes a stage's outs before it runs it."""
-MOST = 70
+MOST = 100
 """Faults that a work has at most, two a place; numbers above its own have nothing to do."""
 
 
