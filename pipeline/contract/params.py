@@ -25,6 +25,8 @@ from pipeline.contract import plain_yaml, signature
 from pipeline.contract.stage import STAGES, configs, function_of, section
 
 PARAMS_FILE = Path("params.yaml")
+MOST_TOLD = 100
+"""Problems in a message: nobody reads more, and a hostile file has thousands."""
 
 EXPECTED = {
     "bool_type": "true or false",
@@ -133,4 +135,5 @@ def _field_names(kind: type) -> str:
 
 
 def _message(path: Path, problems: list[str]) -> str:
-    return f"{path}: {len(problems)} problem(s); nothing was run:\n  " + "\n  ".join(problems)
+    told = problems[:MOST_TOLD] + ([f"… and {more} more"] if (more := len(problems) - MOST_TOLD) > 0 else [])
+    return f"{path}: {len(problems)} problem(s); nothing was run:\n  " + "\n  ".join(told)

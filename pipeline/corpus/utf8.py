@@ -3,21 +3,35 @@
 Files are read whole: memory is about three times the largest file beside the documents themselves.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from gptcore.errors import DataError
+from gptcore.machine.memory import memory
 from pipeline.store.raw import Layout
 
+COPIES = 4
+"""How often a text is in memory while it is read and parsed."""
 _BOM = b"\xef\xbb\xbf"
 
 
 def read_text(stream: BinaryIO, name: str) -> tuple[bytes, int]:
     """The file's bytes without a byte order mark, and the offset of the first; refuses what is not UTF-8 text."""
-    content = stream.read()
+    content = _read_whole(stream, name)
     check_text(content, name)
     head = len(_BOM) if content.startswith(_BOM) else 0
     return content[head:], head
+
+
+def _read_whole(stream: BinaryIO, name: str) -> bytes:
+    """Refuses what this machine can't hold in memory before it is read: a sparse file of a terabyte takes no disk."""
+    size, room = os.fstat(stream.fileno()).st_size, memory()[0] // COPIES
+    if room and size > room:
+        raise DataError(
+            f"{name}: {size / 1e9:,.1f} GB; this machine can read {room / 1e9:,.1f} GB at once; split the file"
+        )
+    return stream.read()
 
 
 def check_text(content: bytes, name: str) -> None:
