@@ -7,7 +7,6 @@ express is saved in its layout, everything else in our own.
 """
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from gptcore.config import GPTConfig
 from gptcore.errors import DataError
 from gptcore.formats.families import FAMILIES
 from gptcore.formats.table import CONFIG_FILE, Model
+from gptcore.memory import memory
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
 from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
@@ -200,12 +200,9 @@ def _check_memory(directory: Path, config: GPTConfig) -> None:
     needed = 4 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
     if config.positions == "rotary":  # sines, cosines and what they are put together from, for the whole context
         needed += 4 * 4 * config.context_length * config.head_dim
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # another operating system
-        return
-    if needed > memory > 0:
+    here = memory()[0]
+    if needed > here > 0:
         raise DataError(
-            f"{directory}: the model needs {needed / 1e9:,.1f} GB in float32, this machine has {memory / 1e9:,.1f} GB "
+            f"{directory}: the model needs {needed / 1e9:,.1f} GB in float32, this machine has {here / 1e9:,.1f} GB "
             "of memory; use a smaller model"
         )

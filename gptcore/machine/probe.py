@@ -19,7 +19,7 @@ import torch
 
 from gptcore import runtime
 from gptcore.machine.identity import machine_class
-from gptcore.machine.memory import memory, system_text
+from gptcore.memory import memory, system_text
 from gptcore.torch_internals import cpu_instructions
 
 SIZE = 2048

@@ -22,7 +22,7 @@ VERSIONS = "numerics.lock"
 
 EXCEPTIONS = {
     "gptcore/__init__.py": "sets how threads wait for each other",
-    "gptcore/machine/memory.py": "refuses what is larger than this machine",
+    "gptcore/memory.py": "refuses what is larger than this machine",
     "gptcore/ranges.py": "refuses configurations and changes none",
     "gptcore/seams.py": "finds the members of a room, which are dependencies themselves",
     "pipeline/__main__.py": "the verbs of the command line",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from gptcore.errors import DataError
-from gptcore.machine.memory import memory
+from gptcore.memory import memory
 from pipeline.store.raw import Layout
 
 COPIES = 4

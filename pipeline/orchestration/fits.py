@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from gptcore.config import Architecture, GPTConfig
 from gptcore.errors import DiskError, ParameterError
 from gptcore.machine.estimate import flops_per_token, memory_parts, parameters, state_bytes
-from gptcore.machine.memory import memory
 from gptcore.machine.units import in_bytes, in_seconds
+from gptcore.memory import memory
 from gptcore.train_config import TrainConfig
 from pipeline import project
 from pipeline.contract.source_code import covers
