@@ -8,7 +8,7 @@ from gptcore.ranges import Batch, Checked, Number, OneOf, Seed, Steps, Whole
 SCHEDULES = ("cosine", "linear", "constant")
 
 Share = Annotated[float, Number(0, 1)]
-_Peak = Annotated[float, Number(0, 100, open_low=True)]
+_Peak = Annotated[float, Number(0, 1e6, open_low=True)]
 _Beta = Annotated[float, Number(0, 1, open_high=True)]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 PROC = Path("/proc")
+DVC = "pipeline.orchestration.dvc_program"
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh"})
 SHOWN_CHARACTERS = 100
 
@@ -92,7 +93,9 @@ def _worker(process: psutil.Process) -> psutil.Process:
 
 def _waits_for_a_child(command: Sequence[str]) -> bool:
     names = [Path(word).name for word in command[:4]]
-    return bool(names) and (names[0] in SHELLS or "dvc" in names[:3] or names[1:] == ["-m", "pipeline", "repro"])
+    return bool(names) and (
+        names[0] in SHELLS or "dvc" in names[:3] or names[1:] == ["-m", "pipeline", "repro"] or DVC in names
+    )
 
 
 def _short(command: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ twice.  What the function gives back goes to ``data/metrics/<stage>.json`` and `
 ``--metrics`` with another name names the view too.
 """
 
+import os
+import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import click
 
 from gptcore.artifact import write_json
-from gptcore.errors import ParameterError
+from gptcore.errors import DiskError, ParameterError
 from gptcore.train_config import TrainConfig
 from pipeline import locks, project
 from pipeline.contract import params, provenance, source_code
@@ -28,7 +30,6 @@ from pipeline.contract.stage import (
     section,
     takes_tracker,
 )
-from pipeline.orchestration import fits
 from pipeline.orchestration.dvc_files import code_dependencies
 from pipeline.store.artifact import content_hash
 from pipeline.store.plain import as_plain
@@ -68,13 +69,14 @@ def run(stage: str, given: dict[str, Path | None], metrics: Path) -> None:
 
 
 def _check_that_it_fits(stage: str, configs: dict[str, Any]) -> None:
-    """Of a training, with what the other sections say of it; where they are wrong, their own stages say so."""
+    """Of a training, with what the other sections say of it: in a process of its own, which may load their stages."""
     if isinstance(configs.get(OWN), TrainConfig):
-        try:
-            sections = params.check_all()
-        except ParameterError:
-            return
-        fits.check(sections, project.root(), only=stage)
+        environment = {**os.environ, "PYTHONPATH": project.module_path()}
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.orchestration.fits", stage], env=environment, check=False
+        )
+        if done.returncode in (ParameterError.exit_code, DiskError.exit_code):
+            sys.exit(done.returncode)
 
 
 def _run_alone(stage: str, given: dict[str, Path], configs: dict[str, Any], metrics: Path) -> None:

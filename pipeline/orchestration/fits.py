@@ -13,18 +13,20 @@ Rejected: refusing what is above the memory that is free just now: that changes 
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gptcore.config import Architecture, GPTConfig
-from gptcore.errors import DiskError, ParameterError
+from gptcore.errors import DiskError, GPTCoreError, ParameterError
 from gptcore.machine.estimate import flops_per_token, memory_parts, parameters, state_bytes
 from gptcore.machine.units import in_bytes, in_seconds
 from gptcore.memory import memory
 from gptcore.train_config import TrainConfig
 from pipeline import project
+from pipeline.contract import params
 from pipeline.contract.source_code import covers
 from pipeline.orchestration import dvc_files
 from pipeline.settings.finetune_classify import FinetuneClassifyConfig
@@ -160,3 +162,21 @@ def _of(sections: Sections, kind: type[Kind]) -> tuple[str, Kind] | None:
 def _outs(section: str, root: Path) -> list[str]:
     """What the stage of this name writes."""
     return [str(out) for out in dvc_files.wiring(root).get(section, {}).get("outs", [])]
+
+
+def main(section: str) -> int:
+    """Before the stage of this name: says what is wrong and returns the exit code; other sections are their stages'."""
+    try:
+        sections = params.check_all()
+    except ParameterError:
+        return 0
+    try:
+        check(sections, project.root(), only=section)
+    except GPTCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -88,7 +88,7 @@ def _files(own: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{spelled(Path(error.filename))}: can't be read ({error.strerror}); mend or move away")
 
-    found = [Path(folder, name) for folder, names in _walk(own, refuse) for name in names]
+    found = [Path(folder, name) for folder, names in _walk(own, refuse) for name in names] if own.exists() else []
     return sorted(found, key=lambda path: path.relative_to(own).as_posix())
 
 

@@ -23,6 +23,7 @@ from gptcore.objectives import Objective
 from gptcore.objectives.classification import Classification
 from gptcore.objectives.next_token import NextToken
 from gptcore.objectives.response import Response
+from gptcore.ranges import Checked
 from gptcore.train import TrainConfig
 from pipeline.store.windows import Windows
 from pipeline.tracking.tracker import NullTracker
@@ -133,8 +134,11 @@ def test_a_gradient_that_is_none_names_all_batches_of_its_step(
 @pytest.mark.parametrize(
     ("optimizer", "rates"), [("adamw", {"learning_rate": 1e38}), ("muon", {"muon_learning_rate": 1e38})]
 )
-def test_an_update_that_overflows_is_not_saved(project: Path, optimizer: str, rates: dict[str, float]) -> None:
+def test_an_update_that_overflows_is_not_saved(
+    project: Path, optimizer: str, rates: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Finite loss and gradient, and no finite weight after it: the last step, which no other step follows."""
+    monkeypatch.setattr(Checked, "__post_init__", lambda self: None)  # which refuses such rates
     model, goal = next_token()
     with pytest.raises(NonFiniteLossError, match=r"step 1: the weight \S+ is no longer finite.*not saved") as error:
         run(model, goal, optimizer=optimizer, max_steps=1, weight_decay=1e3, **rates)
