@@ -17,7 +17,6 @@ import click
 
 from gptcore.artifact import write_json
 from gptcore.errors import DiskError, ParameterError
-from gptcore.train_config import TrainConfig
 from pipeline import locks, project
 from pipeline.contract import params, provenance, source_code
 from pipeline.contract.stage import (
@@ -70,11 +69,9 @@ def run(stage: str, given: dict[str, Path | None], metrics: Path) -> None:
 
 def _check_that_it_fits(stage: str, configs: dict[str, Any]) -> None:
     """Of a training, with what the other sections say of it: in a process of its own, which may load their stages."""
-    if isinstance(configs.get(OWN), TrainConfig):
-        environment = {**os.environ, "PYTHONPATH": project.module_path()}
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline.orchestration.fits", stage], env=environment, check=False
-        )
+    if hasattr(configs.get(OWN), "max_steps"):
+        command = [sys.executable, "-m", "pipeline.orchestration.fits", stage]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": project.module_path()}, check=False)
         if done.returncode in (ParameterError.exit_code, DiskError.exit_code):
             sys.exit(done.returncode)
 
