@@ -79,9 +79,11 @@ def check() -> None:
 def profile(names: str | None) -> None:
     """Bring profiles into force without running: tiny, tiny+own, none.  Without NAMES say what is in force."""
     from pipeline.contract import profiles
+    from pipeline.orchestration.busy import nothing_running
 
     if names:
-        profiles.apply(names)
+        with nothing_running(wait=True):
+            profiles.apply(names)
     print(f"in force: {profiles.in_force() or 'no profile'}")
     edits = profiles.own_edits()
     print(

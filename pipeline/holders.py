@@ -43,7 +43,7 @@ def find(path: Path) -> Holder | None:
     """Who holds the lock at ``path``: of several the one that took it, if it lives."""
     pids = list(_holding(path)) or list(_noted(path))
     for pid in sorted(pids, key=lambda pid: pid not in _noted(path)):
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):  # ended while it was looked at
             process = psutil.Process(pid)
             worker = _worker(process)
             return Holder(pid, process.cmdline(), worker.pid, worker.cmdline())

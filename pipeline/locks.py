@@ -54,6 +54,18 @@ def held(
         os.close(descriptor)
 
 
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock at ``path`` with others who share it; keeps out who wants it alone, and waits for that one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _wait_aloud(descriptor: int, path: Path, what: str, progress: Progress) -> None:
     """Wait for the lock; say for whom, and at every sign of life for how long by now."""
     started, first = time.monotonic(), True

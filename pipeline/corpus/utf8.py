@@ -26,12 +26,20 @@ def read_text(stream: BinaryIO, name: str) -> tuple[bytes, int]:
 
 def _read_whole(stream: BinaryIO, name: str) -> bytes:
     """Refuses what this machine can't hold in memory before it is read: a sparse file of a terabyte takes no disk."""
-    size, room = os.fstat(stream.fileno()).st_size, memory()[0] // COPIES
+    size, room = _size(stream), memory()[0] // COPIES
     if room and size > room:
         raise DataError(
             f"{name}: {size / 1e9:,.1f} GB; this machine can read {room / 1e9:,.1f} GB at once; split the file"
         )
     return stream.read()
+
+
+def _size(stream: BinaryIO) -> int:
+    """Of the file; 0 for a stream that is none, such as what a compressed file unpacks to."""
+    try:
+        return os.fstat(stream.fileno()).st_size
+    except OSError:
+        return 0
 
 
 def check_text(content: bytes, name: str) -> None:

@@ -13,14 +13,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from gptcore.errors import BusyError, GPTCoreError, ParameterError
-from pipeline import locks, project
+from pipeline import project
+from pipeline.orchestration.busy import nothing_running
 from pipeline.orchestration.dvc_graph import cache_folder
 from pipeline.orchestration.dvc_program import ASIDE, COMMAND
 from pipeline.sources import pinned
@@ -86,7 +86,8 @@ def free(root: Path, wanted: Sequence[str]) -> str:
     if unknown := [name for name in wanted if name not in SHELVES]:
         raise ParameterError(f"{unknown[0]}: nothing of this name to clean; expected one of {', '.join(SHELVES)}")
     lines = []
-    with _nothing_running():
+    scratch = project.scratch()
+    with nothing_running([scratch / "ui" / "lock", scratch / "spool" / "feeder.lock"]):
         for name in dict.fromkeys(wanted):
             paths = list(SHELVES[name].paths(root))
             size = sum(map(_size, paths))
@@ -97,21 +98,6 @@ def free(root: Path, wanted: Sequence[str]) -> str:
                     _delete(path)
             lines.append(f"{name}: {_bytes(size)} freed")
     return "\n".join(lines)
-
-
-@contextmanager
-def _nothing_running() -> Iterator[None]:
-    """Hold every lock that a run, a stage, the pages or the feeder of the tracker would hold."""
-    scratch = project.scratch()
-    known = [scratch / "repro.lock", scratch / "ui" / "lock", scratch / "spool" / "feeder.lock"]
-    with ExitStack() as stack:
-        for path in [*known, *sorted(scratch.glob("stages/*.lock"))]:
-            if stack.enter_context(locks.held(path, wait=False)) is None:
-                raise BusyError(
-                    f"{project.relative(path)} is held by process {locks.holder(path)}: a run, a stage or the pages "
-                    "are at work; clean when they are done (the tracker's delivery ends some seconds after a run)"
-                )
-        yield
 
 
 def _states(root: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,26 @@ WIRING, LOCK = "dvc.yaml", "dvc.lock"
 
 def wiring(root: Path) -> dict[str, dict[str, Any]]:
     """Stage → its entry in dvc.yaml, of a ``foreach`` the body; nothing where there is no such file."""
+    return {name: dict(entry.get("do", entry)) for name, entry in _stages(root).items()}
+
+
+def still_there(stages: Iterable[str], root: Path) -> set[str]:
+    """Those of ``stages``, as DVC addresses them, that dvc.yaml has; all of them where there is no such file."""
+    known = _stages(root)
+    return {stage for stage in stages if not known or _has(known, *stage.split("@", 1))}
+
+
+def _has(known: Mapping[str, Mapping[str, Any]], name: str, item: str = "") -> bool:
+    entry = known.get(name)
+    if entry is None:
+        return False
+    items = entry.get("foreach", "")
+    return item in map(str, items) if isinstance(items, list | dict) else bool(item) == bool(items or "matrix" in entry)
+
+
+def _stages(root: Path) -> dict[str, dict[str, Any]]:
     path = root / WIRING
-    stages = (YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
-    return {name: dict(entry.get("do", entry)) for name, entry in stages.items()}
+    return (YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
 
 
 def code_dependencies(stage: str, root: Path) -> list[str]:

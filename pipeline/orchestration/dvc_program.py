@@ -1,7 +1,7 @@
 """DVC, made safe against a cut and against a damaged cache: ``python -m pipeline.orchestration.dvc_program …``.
 
 `make` puts this under the name ``dvc`` into the environment, so that ``dvc repro`` typed by hand is as safe as ours.
-It is DVC's own program with four of its routines exchanged (a test pins each):
+It is DVC's own program with some of its routines exchanged (a test pins each):
 
 ====================  ===============================================  ========================================
 file                  DVC                                              here
@@ -32,7 +32,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -109,17 +109,18 @@ class _WholeFiles:
 
 def _start_over_from_a_cut_record() -> None:
     from dvc.dvcfile import Lockfile
-    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import ParseError
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 
     load = Lockfile._load
 
     def load_or_set_aside(self: Any, **options: Any) -> Any:
         try:
             loaded = load(self, **options)
-            if not _is_cut(loaded[1]):
+            if self.repo.fs.protocol != "local" or not _is_cut(loaded[1]):
                 return loaded
             problem = "ends in the middle of a line or an entry"
-        except DvcException as error:
+        except (ParseError, YAMLSyntaxError, YAMLValidationError) as error:
             if self.repo.fs.protocol != "local" or CONFLICT in Path(self.path).read_text("utf-8", errors="replace"):
                 raise
             problem = str(error)
@@ -140,8 +141,12 @@ def _hash_what_is_restored() -> None:
     from dvc.output import Output
     from dvc.stage.cache import StageCache, _get_cache_hash
     from dvc_data.hashfile.db.local import LocalHashFileDB
+    from dvc_data.hashfile.tree import Tree
+    from dvc_data.index import ObjectStorage
+    from dvc_data.index import checkout as work_tree
 
-    check, load = LocalHashFileDB.check, StageCache._load_cache
+    check, load, create = LocalHashFileDB.check, StageCache._load_cache, work_tree._create_files
+    plain_tree: Any = vars(Tree)["load"].__func__
     restoring: list[bool] = []
     whole: set[str] = set()
 
@@ -157,10 +162,26 @@ def _hash_what_is_restored() -> None:
         return watched
 
     def hashed_check(self: Any, oid: str, check_hash: bool = True, _info: Any = None) -> Any:
-        if restoring and oid not in whole:
-            _insist(Path(self.oid_to_path(oid)), oid, Path(self.path).parents[1])
-            whole.add(oid)
+        if restoring:
+            insist(self, oid)
         return check(self, oid, check_hash, _info)
+
+    def hashed_create(entries: Any, index: Any, *arguments: Any, storage: str = "cache", **options: Any) -> Any:
+        entries = list(entries)
+        for entry in entries if index is not None else []:
+            place = getattr(index.storage_map[entry.key], storage)
+            if isinstance(place, ObjectStorage) and entry.hash_info:
+                insist(place.odb, entry.hash_info.value)
+        return create(entries, index, *arguments, **{**options, "storage": storage})
+
+    def hashed_tree(kind: Any, odb: Any, hash_info: Any, *arguments: Any, **options: Any) -> Any:
+        insist(odb, hash_info.value)
+        return plain_tree(kind, odb, hash_info, *arguments, **options)
+
+    def insist(odb: Any, oid: str) -> None:
+        if isinstance(odb, LocalHashFileDB) and oid not in whole:
+            _insist(Path(odb.oid_to_path(oid)), oid, Path(odb.path).parents[1])
+            whole.add(oid)
 
     def hashed_load(self: Any, key: str, value: str) -> Any:
         record = load(self, key, value)
@@ -173,6 +194,8 @@ def _hash_what_is_restored() -> None:
 
     LocalHashFileDB.check = hashed_check  # type: ignore[method-assign]
     StageCache._load_cache = hashed_load
+    work_tree._create_files = hashed_create
+    Tree.load = classmethod(hashed_tree)  # type: ignore[assignment,method-assign]
     StageCache.restore = during(StageCache.restore)
     Output.checkout = during(Output.checkout)
     Output.commit = during(Output.commit)  # else a damaged file of this name would stay in the cache
@@ -180,11 +203,11 @@ def _hash_what_is_restored() -> None:
 
 def _insist(path: Path, oid: str, cache_folder: Path) -> None:
     """Set a file of the cache aside if its content isn't what its name says; DVC then finds it missing."""
-    if not path.is_file():
-        return
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != oid.partition(".")[0]:
+    with suppress(FileNotFoundError):  # or another process has set it aside meanwhile
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found == oid.partition(".")[0]:
+            return
         copy = _set_aside(path, cache_folder / ASIDE, oid)
         _say(f"{_short(path)}: damaged (its md5 is {found}); set aside as {copy}; the stage that makes it runs again")
 

@@ -8,8 +8,9 @@ the next run waits for it.
 import os
 from collections.abc import Sequence
 
-from pipeline import locks, project
+from pipeline import locks
 from pipeline.orchestration import processes
+from pipeline.orchestration.busy import run_lock
 from pipeline.orchestration.dvc_program import COMMAND
 from pipeline.tracking.watch import newest_state
 
@@ -17,7 +18,6 @@ from pipeline.tracking.watch import newest_state
 def plain(targets: Sequence[str] = (), force: bool = False) -> int:
     """Bring ``targets`` (default: everything) up to date; returns DVC's exit code."""
     command = [*COMMAND, "--wait-for-lock", "repro", *(["--force"] if force else []), *targets]
-    lock_file = project.scratch() / "repro.lock"
-    with locks.held(lock_file, what="another `make repro`", progress=newest_state) as lock:
+    with locks.held(run_lock(), what="another `make repro`", progress=newest_state) as lock:
         assert lock is not None
         return processes.foreground(command, env=dict(os.environ), pass_fds=[lock])

@@ -130,13 +130,20 @@ def _check_memory(need: Need) -> None:
 
 def _check_disk(need: Need, root: Path) -> None:
     states = project.scratch() / need.section
-    written = sum(file.stat().st_size for file in states.rglob("*") if file.is_file())
+    written = sum(map(_size, states.rglob("*")))
     free = shutil.disk_usage(root).free
     if need.disk - written > free:
         raise DiskError(
             f"{need.section}: will write at least {in_bytes(need.disk - written)} into {root / 'data'}, and "
             f"{in_bytes(free)} are free; make space, or lower {need.size} in params.yaml ({ANYWAY}=1 tries it anyway)"
         )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # a training that still runs prunes its states
+        return 0
 
 
 def _need(section: str, cfg: TrainConfig, config: GPTConfig, batch: tuple[str, int], others: str, size: str) -> Need:

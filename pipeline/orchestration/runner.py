@@ -14,14 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gptcore.errors import GPTCoreError
+from gptcore.errors import DataError, GPTCoreError
 from pipeline import project
 from pipeline.contract import params, profiles
 from pipeline.orchestration import dvc_graph, fits, pages, parameter_paths
+from pipeline.orchestration.busy import flow_at_work, nothing_running
 from pipeline.orchestration.dvc_files import mend_lock_table
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.orchestration.dvc_repro import plain
-from pipeline.orchestration.same_bytes import verdict
+from pipeline.orchestration.same_bytes import Verdict, verdict
 from pipeline.orchestration.writable import refuse_read_only
 from pipeline.report.page import render
 from pipeline.report.summary import summary
@@ -37,7 +38,8 @@ Way = Callable[[Sequence[str], bool], int]
 def prepare(profile: str) -> None:
     """Bring the profile into force, if one is named; check all parameters and what DVC would stumble over."""
     if profile:
-        profiles.apply(profile)
+        with nothing_running(wait=True):  # DVC records the parameters that stand there when a stage ends
+            profiles.apply(profile)
     sections = params.check_all()
     parameter_paths.check(project.root())
     own_text.refuse_unreadable(own_text.FOLDER)
@@ -68,7 +70,8 @@ def flow(targets: Sequence[str] = (), force: bool = False) -> int:
     except Exception as error:
         print(f"Prefect can't be imported ({error!r}); going on without it", file=sys.stderr)
         return plain(targets, force)
-    return run_flow(targets, force)
+    with flow_at_work():
+        return run_flow(targets, force)
 
 
 def _drive(way: Way, targets: Sequence[str], force: bool) -> int:
@@ -92,7 +95,7 @@ def _stopped(code: int) -> int:
 
 def _tell(root: Path, targets: Sequence[str]) -> int:
     """The verdict, the report, the summary; of a part of the DAG there is no verdict."""
-    found = None if targets else verdict(root)
+    found = None if targets else _verdict(root)
     stages: list[StageNode] = []
     _view("the DAG", lambda: stages.extend(dvc_graph.stages()))
     _view("the report", lambda: render(root, root / "data" / "report", stages))
@@ -100,6 +103,13 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
         print(f"\n{found.text}")
     _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
     return found.code if found else 0
+
+
+def _verdict(root: Path) -> Verdict:
+    try:
+        return verdict(root)
+    except DataError as error:  # a record that can't be read: said, and the rest goes on
+        return Verdict(f"NOT COMPARED: {error}", error.exit_code)
 
 
 def _tell_profile(root: Path) -> None:

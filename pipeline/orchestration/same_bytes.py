@@ -86,7 +86,7 @@ def _told(root: Path, damage: list[Finding]) -> Verdict:
 
 def _against_record(root: Path, record: Record, lock: Lock, disk: Disk) -> Verdict:
     found = list(records.differences(record, root, lock, in_order(lock), disk))
-    here = class_here(root)
+    here = class_here(root, [difference.stage for difference in found])
     if record.machine_class != here:
         everywhere = [d for d in found if _is_same_everywhere(root, d.stage) and not d.same_content]
         if found and not everywhere:
@@ -135,7 +135,7 @@ def _against_commit(root: Path, after: Lock) -> Verdict:
 
 
 def _explain(root: Path, differing: dict[str, list[str]]) -> Verdict:
-    recorded, here = class_at_head(root), class_here(root)
+    recorded, here = class_at_head(root), class_here(root, differing)
     another_class = recorded not in (UNKNOWN, here)
     if another_class and not any(_is_same_everywhere(root, stage) for stage in differing):
         return _another_class(recorded, here)
@@ -160,7 +160,7 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _hashes(stage: dict[str, Any]) -> dict[str, Any]:
-    return {out["path"]: out.get("md5") for out in stage["outs"]}
+    return {out["path"]: out.get("md5") for out in stage.get("outs", [])}
 
 
 def _is_same_everywhere(root: Path, stage: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gptcore.machine import memory as module
+from gptcore import memory as module
 
 MEMINFO = {"/proc/meminfo": "MemTotal: 8 kB\nMemAvailable: 6 kB\n"}
 ALL = (8 * 1024, 6 * 1024)

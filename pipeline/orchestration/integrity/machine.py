@@ -16,9 +16,10 @@ def class_at_head(root: Path) -> str:
     return _first_class(at_head(root, path) for path in sorted(listed))
 
 
-def class_here(root: Path) -> str:
-    """What a stage noted when it ran here, else measured."""
-    records = sorted((root / PROVENANCE).glob("*.json"))
+def class_here(root: Path, stages: Iterable[str] = ()) -> str:
+    """What the first of ``stages`` noted when it ran here, else any stage, else measured."""
+    own = [root / PROVENANCE / f"{stage.replace('@', '-')}.json" for stage in stages]
+    records = [path for path in [*own, *sorted((root / PROVENANCE).glob("*.json"))] if path.is_file()]
     if (found := _first_class(path.read_text(encoding="utf-8") for path in records)) != UNKNOWN:
         return found
     from gptcore import runtime

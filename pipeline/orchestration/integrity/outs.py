@@ -48,11 +48,16 @@ def read_lock(text: str, name: str = dvc_files.LOCK) -> dict[str, dict[str, Any]
 
 
 def lock_here(root: Path) -> dict[str, dict[str, Any]]:
-    """What the working tree's dvc.lock records; nothing where there is none."""
+    """What the working tree's dvc.lock records of the stages that there are; nothing where there is none.
+
+    DVC never takes an entry out: a stage that was dropped or renamed keeps its own.
+    """
     try:
-        return read_lock((root / dvc_files.LOCK).read_text(encoding="utf-8", errors="replace"))
+        lock = read_lock((root / dvc_files.LOCK).read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return {}
+    known = dvc_files.still_there(lock, root)
+    return {stage: entry for stage, entry in lock.items() if stage in known}
 
 
 def outs_of(lock: dict[str, dict[str, Any]]) -> list[Out]:

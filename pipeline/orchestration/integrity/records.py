@@ -14,7 +14,7 @@ other way round.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Record:
         """Whether the run that ``lock`` records had these parameters and data."""
         if self.parameters != parameters(lock, self.stages):
             return False
-        return given(root, lock) == self.given or seen(root, lock) == self.seen
+        return given(root, lock, self.stages) == self.given or seen(root, lock, self.stages) == self.seen
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def make(root: Path, lock: Lock, profile: str, machine_class: str) -> Record:
     stages: dict[str, dict[str, dict[str, Any]]] = {}
     for out in outs_of(lock):
         stages.setdefault(out.stage, {})[out.path] = _described(root, out, disk)
-    return Record(profile, machine_class, parameters(lock, stages), given(root, lock), seen(root, lock), stages)
+    return Record(
+        profile, machine_class, parameters(lock, stages), given(root, lock, stages), seen(root, lock, stages), stages
+    )
 
 
 def load_all(root: Path) -> list[Record]:
@@ -119,19 +121,19 @@ def sections(lock: Lock, stage: str) -> dict[str, Any]:
     return {name: values for section in files.values() for name, values in section.items()}
 
 
-def given(root: Path, lock: Lock) -> str:
-    """Hash of what stages read and none wrote, code aside."""
-    return _hash({path: md5 for stage in lock for path, md5 in _foreign(root, lock, stage).items()})
+def given(root: Path, lock: Lock, stages: Iterable[str]) -> str:
+    """Hash of what these stages read and none wrote, code aside."""
+    return _hash({path: md5 for stage in stages if stage in lock for path, md5 in _foreign(root, lock, stage).items()})
 
 
-def seen(root: Path, lock: Lock) -> str:
-    """Hash of what the first stages made of the data, and of what others read beside it."""
+def seen(root: Path, lock: Lock, stages: Iterable[str]) -> str:
+    """Hash of what the first of these stages made of the data, and of what others read beside it."""
     found: dict[str, str] = {}
-    for stage, entry in lock.items():
+    for stage, entry in ((stage, lock[stage]) for stage in stages if stage in lock):
         if any(_made(lock, dep["path"]) for dep in entry.get("deps", [])):
             found |= _foreign(root, lock, stage)
         else:
-            contents = {out["path"]: _content(root / out["path"]) for out in entry["outs"]}
+            contents = {out["path"]: _content(root / out["path"]) for out in entry.get("outs", [])}
             found |= {path: content for path, content in contents.items() if content} or contents
     return _hash(found)
 

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gptcore.artifact import MANIFEST, write_atomically
-from pipeline import locks, project
+from pipeline import locks
+from pipeline.orchestration.busy import nothing_running, run_lock
 from pipeline.orchestration.dvc_process import Driver, StageFailed
 from pipeline.orchestration.integrity import outs
 from pipeline.orchestration.integrity.commit import blob
@@ -39,7 +40,9 @@ REMOVED = {
 
 def repair(root: Path, place: Path | None = None, say: Say = print) -> Look:
     """Mend what can be mended, of ``place`` or of everything; returns the look at the disk after it."""
-    with locks.held(project.scratch() / "repro.lock", what="another `make repro`"):
+    with nothing_running(wait=True):
+        pass  # stages that are run by hand too; those that are run from here take their own locks
+    with locks.held(run_lock(), what="another `make repro`"):
         found = look(root)
         wanted = look(root, place) if place else found
         _Repair(found, say).mend([f for f in found.damage if f.kind is Kind.CACHED or wanted.concerns(f.path)])
@@ -146,9 +149,9 @@ class _Repair:
         if self._disk.md5(self._root / out.path) == out.md5 and self._cache.path(out.md5).exists():
             self._cache.set_aside(self._cache.path(out.md5), out.md5)
         aside = waiting() / out.path
-        _remove(aside)
         aside.parent.mkdir(parents=True, exist_ok=True)
-        if (self._root / out.path).exists():
+        if (self._root / out.path).exists():  # else what waits there from before is the only copy
+            _remove(aside)
             os.rename(self._root / out.path, aside)
         return aside
 

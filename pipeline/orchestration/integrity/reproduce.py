@@ -21,7 +21,7 @@ from pipeline.orchestration.integrity import records
 from pipeline.orchestration.integrity.commit import blob, git
 from pipeline.orchestration.integrity.outs import lock_here
 from pipeline.orchestration.integrity.recording import DEFAULT
-from pipeline.orchestration.same_bytes import record_of, verdict
+from pipeline.orchestration.same_bytes import DAMAGED, verdict
 from pipeline.sources.pinned import default_cache
 
 INTERRUPTED = 130
@@ -47,7 +47,7 @@ def reproduce(root: Path, profile: str = DEFAULT) -> int:
         code, text = _run(root, place, commit, profile), ""
     except KeyboardInterrupt:
         code, text = INTERRUPTED, ""
-    if code in (0, 1):  # the run ended, and its verdict may be "differs"
+    if code in (0, 1, DAMAGED):  # the run ended, and its verdict may be "differs"
         text, code = _judged(place, profile, code)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     told = text or f"The run ended with exit code {code}: nothing was compared."
@@ -81,7 +81,10 @@ def _run(root: Path, place: Path, commit: str, profile: str) -> int:
 def _judged(place: Path, profile: str, code: int) -> tuple[str, int]:
     """The verdict on the clone; a record that does not fit what ran is no success."""
     lock = lock_here(place)
-    record = record_of(place, lock) if lock else None
+    wanted = next(record for record in records.load_all(place) if record.profile == profile)
+    if lacking := sorted(wanted.stages.keys() - lock.keys()):
+        return f"The run ended with exit code {code} before {lacking[0]} was made: nothing was compared.", code or 1
+    record = wanted if wanted.is_of(place, lock) else None
     if record is None or record.profile != profile:
         return f"{records.FOLDER}/{profile}.json is of other parameters or data: record it anew.", 1
     found = verdict(place)

@@ -114,6 +114,6 @@ def test_it_refuses_while_anything_runs(tmp_path, monkeypatch, name):
 
 def test_an_unknown_kind_deletes_nothing(full):
     before = tree(full.root)
-    with pytest.raises(ParameterError, match=r"everything: .*expected one of states, drafts, downloads, dvc, mlflow"):
+    with pytest.raises(ParameterError, match=r"everything: .*one of states, drafts, damaged, downloads, dvc, mlflow"):
         clean.free(full.root, ["states", "everything"])
     assert tree(full.root) == before

@@ -184,3 +184,28 @@ def test_a_damaged_record_of_a_run_is_not_followed(toy: Any) -> None:
     assert sorted(toy.ran()) == sorted(BOTH)
     assert (toy.root / "dvc.lock").read_bytes() == lock
     assert not (toy.root / "rift.txt").exists()
+
+
+def test_what_dvc_checkout_brings_back_is_hashed_too(toy: Any) -> None:
+    """``dvc checkout`` takes another way through DVC than a stage that is restored."""
+    (toy.root / "fold.sh").write_text("mkdir -p folder && echo one > folder/one && echo two > folder/two")
+    stage = {"cmd": "sh fold.sh", "deps": ["fold.sh"], "outs": ["folder"]}
+    YAML().dump({"stages": {"fold": stage}}, toy.root / "dvc.yaml")
+    assert repro(toy, "fold").returncode == 0
+    for path in cached(toy):
+        if path.read_bytes() == b"one\n":
+            flip(path)
+    shutil.rmtree(toy.root / "folder")
+    done = toy.run([*dvc_program.COMMAND, "checkout"])
+    assert done.returncode != 0
+    assert "set aside as .dvc/cache/damaged/" in done.stderr
+    assert not (toy.root / "folder" / "one").exists()
+
+
+def test_a_record_that_git_ignores_stays_where_it_is(toy: Any) -> None:
+    made(toy)
+    whole = (toy.root / "dvc.lock").read_bytes()
+    with open(toy.root / ".gitignore", "a") as file:
+        file.write("dvc.lock\n")
+    toy.run([*dvc_program.COMMAND, "status"])
+    assert (toy.root / "dvc.lock").read_bytes() == whole

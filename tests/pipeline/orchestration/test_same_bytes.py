@@ -57,6 +57,8 @@ def write(root: Path, machine_class: str, windows: str = "w", pretrain: str = "p
         **more,
     }
     YAML(typ="safe").dump({"schema": "2.0", "stages": stages}, root / "dvc.lock")
+    wired = {name: {"cmd": "x"} for name in more if "@" not in name}
+    YAML(typ="safe").dump({"stages": {**wired, **WIRING}}, root / "dvc.yaml")
     for path in ("data/metrics/pretrain.json", "data/.provenance/pretrain.json"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(json.dumps({"machine_class": machine_class}))
@@ -194,3 +196,12 @@ def test_the_machine_class_is_found_in_whichever_metrics_state_one(repo: Path) -
     commit(repo)
     write(repo, "class-b", pretrain="other")
     assert "machine class class-a (recorded) ≠ class-b (here)" in verdict(repo).text
+
+
+def test_what_a_dropped_stage_had_written_is_not_looked_for(repo: Path) -> None:
+    """DVC never takes an entry out of dvc.lock."""
+    write(repo, "class-a", dropped=stage(repo, "data/dropped", "x"), **{"export@gone": stage(repo, "data/gone", "x")})
+    YAML(typ="safe").dump({"stages": WIRING}, repo / "dvc.yaml")
+    for name in ("dropped", "gone"):
+        (repo / "data" / name).unlink()
+    assert verdict(repo).code == 0
