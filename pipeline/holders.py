@@ -91,11 +91,16 @@ def _worker(process: psutil.Process) -> psutil.Process:
     return process
 
 
+def is_dvc(command: Sequence[str]) -> bool:
+    """Whether a command line is DVC's: its own program, or the one that this project runs it by."""
+    names = [Path(word).name for word in command[:4]]
+    return DVC in names or "dvc" in names[:3]
+
+
 def _waits_for_a_child(command: Sequence[str]) -> bool:
     names = [Path(word).name for word in command[:4]]
-    return bool(names) and (
-        names[0] in SHELLS or "dvc" in names[:3] or names[1:] == ["-m", "pipeline", "repro"] or DVC in names
-    )
+    is_shell = bool(names) and names[0] in SHELLS
+    return is_shell or is_dvc(command) or names[1:] == ["-m", "pipeline", "repro"]
 
 
 def _short(command: Sequence[str]) -> str:

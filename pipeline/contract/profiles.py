@@ -68,7 +68,12 @@ def apply(names: str, root: Path = Path()) -> None:
     """
     with locks.held(root / RECORDS / ".lock", what="another change of the profile"):
         now = _text(root)
-        own = _own(now, root)
+        try:
+            own = _own(now, root)
+        except ParameterError:
+            if names != in_force(root):
+                raise
+            return  # it is in force already, by a commit that holds nothing else
         if names == NONE:
             _replace(now, own, root)
             return

@@ -28,6 +28,7 @@ import psutil
 
 from gptcore.errors import ParameterError
 from pipeline import locks, project
+from pipeline.holders import is_dvc
 from pipeline.store.plain import flatten
 from pipeline.tracking import delivery
 from pipeline.tracking.spool import SpoolWriter
@@ -179,7 +180,7 @@ def _pipeline_run() -> str | None:
         return identity
     with suppress(psutil.Error):
         for parent in psutil.Process().parents():
-            if any(Path(word).name == "dvc" for word in parent.cmdline()[:3]):
+            if is_dvc(parent.cmdline()):
                 return f"dvc-{parent.pid}-{parent.create_time():.2f}"
     return None
 

@@ -269,6 +269,7 @@ def test_where_no_commit_helps_nothing_is_done_but_to_say_so(project: Project) -
     for names in ("none", "own"):
         with pytest.raises(ParameterError, match="nothing was changed"):
             project.apply(names)
+    project.apply("tiny")  # which is in force
     assert project.text == held
     assert own_edits(project.root) is None
     project.path.write_text(held.partition("\n")[2])  # as the message says
