@@ -84,20 +84,7 @@ def profile(names: str | None) -> None:
     if names:
         with nothing_running(wait=True):
             profiles.apply(names)
-    print(f"in force: {profiles.in_force() or 'no profile'}")
-    edits = profiles.own_edits()
-    print(
-        "your own edits: "
-        + (
-            "none"
-            if edits == {}
-            else ""
-            if edits
-            else "not known, for no commit holds the parameters without a profile"
-        )
-    )
-    for name, (committed, own) in (edits or {}).items():
-        print(f"  {name} = {own!r}  (committed: {committed!r})")
+    print(profiles.told())
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from gptcore.errors import ParameterError
 from pipeline.contract import plain_yaml
 
 _NOTHING = object()
@@ -23,10 +24,14 @@ Changes = Iterator[tuple[str, Any, Any]]
 
 
 def laid_over(text: str, overlay: Mapping[str, Any]) -> str:
-    """The file's text with the overlay's values in it."""
-    document = _with_comments(text)
+    """The file's text with the overlay's values in it; refuses what would change others with them."""
+    document, wanted = _with_comments(text), _plain(text)
     _merge(document, overlay)
-    return _written(document)
+    _merge(wanted, overlay)
+    written = _written(document)
+    if not _same(_plain(written), wanted):  # an anchor: the value stands in several places at once
+        raise ParameterError("params.yaml: a profile sets a value that others refer to (`&`, `*`); write it out there")
+    return written
 
 
 def taken_off(now: str, applied: str, before: str) -> str:

@@ -18,7 +18,6 @@ key that params.yaml does not have; and ``git checkout params.yaml`` as the way 
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from gptcore.artifact import canonical_json, sha256_text, write_atomically
 from gptcore.errors import ParameterError
 from pipeline import locks
 from pipeline.contract import overlays, params, plain_yaml
+from pipeline.git import at_head
 
 NONE = "none"
 FOLDER, RECORDS = Path("profiles"), Path("data/.scratch/profiles")
@@ -103,6 +103,16 @@ def own_edits(root: Path = Path()) -> dict[str, tuple[Any, Any]] | None:
     before = plain_yaml.parse(_own(committed, root).encode("utf-8"), label)
     after = plain_yaml.parse(_own(_text(root), root).encode("utf-8"), root / params.PARAMS_FILE)
     return {name: (a, b) for name, a, b in overlays.changes(before, after)}
+
+
+def told(root: Path = Path()) -> str:
+    """What is in force, and the user's own edits, for people."""
+    edits = own_edits(root)
+    own = "none" if edits == {} else ""
+    if edits is None:
+        own = "not known, for no commit holds the parameters without a profile"
+    lines = [f"in force: {in_force(root) or 'no profile'}", f"your own edits: {own}".rstrip()]
+    return "\n".join([*lines, *(f"  {name} = {b!r}  (committed: {a!r})" for name, (a, b) in (edits or {}).items())])
 
 
 def _own(now: str, root: Path) -> str:
@@ -195,9 +205,4 @@ def _without_mark(text: str) -> str:
 
 def _committed(root: Path) -> str | None:
     """params.yaml as the last commit has it."""
-    command = ["git", "show", f"HEAD:./{params.PARAMS_FILE}"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
+    return at_head(root, params.PARAMS_FILE.as_posix()) or None

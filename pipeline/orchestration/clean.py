@@ -10,7 +10,6 @@ delivered yet.
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from pathlib import Path
 import psutil
 
 from gptcore.errors import BusyError, GPTCoreError, ParameterError
+from gptcore.machine.units import in_bytes
 from pipeline import project
 from pipeline.orchestration.busy import nothing_running
 from pipeline.orchestration.dvc_graph import cache_folder
 from pipeline.orchestration.dvc_program import ASIDE, COMMAND
+from pipeline.orchestration.integrity.on_disk import remove
 from pipeline.sources import pinned
 
 SAVED_STATES = re.compile(r"[0-9a-f]{16}")
@@ -74,7 +75,7 @@ def show(root: Path) -> str:
     lines = []
     for name, shelf in SHELVES.items():
         try:
-            size = _bytes(sum(map(_size, shelf.paths(root))))
+            size = in_bytes(sum(map(_size, shelf.paths(root))))
         except GPTCoreError as error:
             size, shelf = "?", Shelf(f"{shelf.holds} ({error})", shelf.cost, shelf.paths)
         lines.append(f"{name:10}{size:>10}  {shelf.holds}; costs: {shelf.cost}")
@@ -95,8 +96,8 @@ def free(root: Path, wanted: Sequence[str]) -> str:
                 _dvc(root, UNUSED)  # DVC's own files are DVC's to delete
             else:
                 for path in paths:
-                    _delete(path)
-            lines.append(f"{name}: {_bytes(size)} freed")
+                    remove(path)
+            lines.append(f"{name}: {in_bytes(size)} freed")
     return "\n".join(lines)
 
 
@@ -131,18 +132,7 @@ def _dvc(root: Path, arguments: Sequence[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _size(path: Path) -> int:
     """Bytes on the disk of all below ``path``."""
     inner = path.rglob("*") if path.is_dir() and not path.is_symlink() else []
     return sum(each.lstat().st_blocks * 512 for each in [path, *inner] if os.path.lexists(each))
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

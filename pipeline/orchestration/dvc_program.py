@@ -125,7 +125,7 @@ def _start_over_from_a_cut_record() -> None:
                 raise
             problem = str(error)
         path = Path(self.path)
-        copy = _set_aside(path, Path(self.repo.root_dir) / ".dvc" / "tmp", f"{path.name}.{ASIDE}")
+        copy = set_aside(path, Path(self.repo.root_dir) / ".dvc" / "tmp", f"{path.name}.{ASIDE}")
         _say(f"{path.name}: {problem}; set aside as {copy}; DVC's record of runs still has what it held")
         return {}, ""
 
@@ -187,7 +187,7 @@ def _hash_what_is_restored() -> None:
         record = load(self, key, value)
         if record is not None and _get_cache_hash(record) != value:
             path = Path(self._get_cache_path(key, value))
-            copy = _set_aside(path, Path(self.cache_dir).parent / ASIDE, value)
+            copy = set_aside(path, Path(self.cache_dir).parent / ASIDE, value)
             _say(f"{_short(path)}: damaged; set aside as {copy}; the stage runs again")
             return None
         return record
@@ -208,11 +208,11 @@ def _insist(path: Path, oid: str, cache_folder: Path) -> None:
             found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if found == oid.partition(".")[0]:
             return
-        copy = _set_aside(path, cache_folder / ASIDE, oid)
+        copy = set_aside(path, cache_folder / ASIDE, oid)
         _say(f"{_short(path)}: damaged (its md5 is {found}); set aside as {copy}; the stage that makes it runs again")
 
 
-def _set_aside(path: Path, folder: Path, name: str) -> Path:
+def set_aside(path: Path, folder: Path, name: str) -> Path:
     """Move a damaged file into ``folder``, under ``name`` or the next free one; returns where, seen from here."""
     folder.mkdir(parents=True, exist_ok=True)
     ends = ("", *(f".{i}" for i in range(1, 10_000)))

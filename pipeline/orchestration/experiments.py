@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import project
+from pipeline.orchestration import processes
 from pipeline.orchestration.dvc_program import COMMAND
 from pipeline.sources import own_text
 
@@ -27,12 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     own_text.refuse_unreadable(root / own_text.FOLDER)
     copied = [part for path in untracked(root, own_text.FOLDER) for part in ("--copy-paths", path)]
     command = [*COMMAND, "exp", "run", *copied, *arguments]
-    with subprocess.Popen(command, cwd=root, env={**os.environ, **project.QUIET}) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # it has reached DVC and the stage too; they end by themselves
+    return processes.foreground(command, cwd=root, env={**os.environ, **project.QUIET})
 
 
 def untracked(root: Path, folder: Path) -> list[str]:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.errors import DataError
+from pipeline.git import at_head
 from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.dvc_files import LOCK
 from pipeline.orchestration.integrity import records
-from pipeline.orchestration.integrity.commit import at_head
 from pipeline.orchestration.integrity.dvc_cache import Cache
 from pipeline.orchestration.integrity.findings import REPAIR, Finding
 from pipeline.orchestration.integrity.machine import UNKNOWN, class_at_head, class_here

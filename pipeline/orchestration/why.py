@@ -9,12 +9,12 @@ A stage below one that will run is stale only if that one writes something new, 
 Even what "will run" may come back from DVC's cache of runs, if the same was run before.
 """
 
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.contract import params
+from pipeline.git import git
 from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.store.plain import flatten
@@ -86,13 +86,8 @@ def _files(root: Path, path: str) -> str:
     """The files in the directory ``path`` that git knows to be other ones than when dvc.lock was recorded."""
     if not (root / path).is_dir():
         return ""
-    commit = _git(root, "log", "-1", "--format=%H", "--", dvc_files.LOCK).strip() or "HEAD"
-    changed = _git(root, "diff", "--name-only", commit, "--", path).splitlines()
-    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", path).splitlines()
+    commit = git(root, "log", "-1", "--format=%H", "--", dvc_files.LOCK).strip() or "HEAD"
+    changed = git(root, "diff", "--name-only", commit, "--", path).splitlines()
+    new = git(root, "ls-files", "--others", "--exclude-standard", "--", path).splitlines()
     names = sorted({*changed, *new})
     return f": {', '.join(names)}" if names else ""
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""

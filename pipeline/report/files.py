@@ -4,7 +4,6 @@ Nothing is verified here: the stages do that before they use a file, and the rep
 """
 
 import json
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from gptcore.errors import DataError
+from pipeline.git import git, is_changed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +59,9 @@ class Files:
     @cached_property
     def commit(self) -> str:
         """The commit that is checked out, with a ``+`` where tracked files differ from it."""
-        if not (commit := self._git("rev-parse", "--short=12", "HEAD")):
+        if not (commit := git(self.root, "rev-parse", "--short=12", "HEAD").strip()):
             return ""
-        return commit + ("+" if self._git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + ("+" if is_changed(self.root) else "")
 
     def _inside(self, file: str) -> Path:
         """Judged by the name alone: an out may be a link into a cache that lies elsewhere."""
@@ -69,10 +69,3 @@ class Files:
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{file}: not in this project")
         return self.root / path
-
-    def _git(self, *arguments: str) -> str:
-        command = ["git", "-C", str(self.root), *arguments]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
-        except (OSError, subprocess.TimeoutExpired):
-            return ""

@@ -28,6 +28,7 @@ import psutil
 
 from gptcore.errors import ParameterError
 from pipeline import locks, project
+from pipeline.git import git, is_changed
 from pipeline.holders import is_dvc
 from pipeline.store.plain import flatten
 from pipeline.tracking import delivery
@@ -187,18 +188,12 @@ def _pipeline_run() -> str | None:
 
 def _common_tags(command: str) -> dict[str, str]:
     tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": command}
-    with suppress(OSError, subprocess.SubprocessError):
-        tags["mlflow.source.git.commit"] = _git("rev-parse", "HEAD")
-        tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
+    if commit := git(project.root(), "rev-parse", "HEAD").strip():
+        tags["mlflow.source.git.commit"] = commit
+        tags["git.dirty"] = str(is_changed(project.root())).lower()
     if name := os.environ.get("DVC_EXP_NAME"):
         tags["dvc.experiment"] = name
     return tags
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "--no-optional-locks", *arguments]
-    done = subprocess.run(command, cwd=project.root(), capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
 
 
 def _start_feeder() -> None:

@@ -12,7 +12,6 @@ them to what the installed version writes.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gptcore.artifact import write_atomically
-from pipeline.orchestration.dvc_program import ASIDE
+from pipeline.orchestration.dvc_program import ASIDE, set_aside
 from pipeline.orchestration.integrity.findings import Finding, Kind
 from pipeline.orchestration.integrity.on_disk import DIRECTORY, Disk
 
@@ -72,10 +71,7 @@ class Cache:
 
     def set_aside(self, path: Path, name: str) -> Path:
         """Move an object or entry to where DVC does not look; returns its new place."""
-        aside = self.folder / ASIDE / name
-        aside.parent.mkdir(exist_ok=True)
-        os.replace(path, aside)
-        return aside
+        return set_aside(path, self.folder / ASIDE, name)
 
     def put(self, oid: str, content: bytes) -> None:
         """Add an object whose content the caller has hashed."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.orchestration.integrity.commit import at_head, git
+from pipeline.git import at_head, git
 
 METRICS, PROVENANCE = "data/metrics", "data/.provenance"
 UNKNOWN = "unknown"

@@ -8,6 +8,7 @@ rots keeps the time, and DVC's own memory of hashes, which goes by it, would cal
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,14 @@ def listing(files: Mapping[str, str]) -> bytes:
 def directory_md5(files: Mapping[str, str]) -> str:
     """The hash of a directory, from the md5 of each file by its name."""
     return hashlib.md5(listing(files), usedforsecurity=False).hexdigest() + DIRECTORY
+
+
+def remove(path: Path) -> None:
+    """A file or a directory with all that is in it; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Content:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from gptcore.artifact import MANIFEST, write_atomically
 from pipeline import locks
+from pipeline.git import blob
 from pipeline.orchestration.busy import nothing_running, run_lock
 from pipeline.orchestration.dvc_process import Driver, StageFailed
 from pipeline.orchestration.integrity import outs
-from pipeline.orchestration.integrity.commit import blob
 from pipeline.orchestration.integrity.findings import Finding, Kind, shown
-from pipeline.orchestration.integrity.on_disk import DIRECTORY, Disk, listing
+from pipeline.orchestration.integrity.on_disk import DIRECTORY, Disk, listing, remove
 from pipeline.orchestration.integrity.outs import Out
 from pipeline.orchestration.integrity.verify import Look, look, waiting
 
@@ -59,7 +59,7 @@ class _Repair:
         objects = [self._set_aside(finding) for finding in by_kind[Kind.CACHED]]
         for kind in REMOVED:
             for owner in sorted({finding.owner for finding in by_kind[kind]}):
-                _remove(Path(owner))
+                remove(Path(owner))
                 self._say(f"{shown(Path(owner), self._root)}: {REMOVED[kind]}")
         damaged = {finding.owner for finding in by_kind[Kind.OUT]}
         self._make_again([out for out in self._look.outs if out.path in damaged and not self._restored(out)])
@@ -102,11 +102,11 @@ class _Repair:
             whole = all(self._copied(hashed, draft / name if name else draft) for name, hashed in expected.items())
             if not whole or Disk().md5(draft) != out.md5 or self._disk.md5(target) == out.md5:
                 return self._fetched_from_commit(out)
-            _remove(target)
+            remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(draft, target)
         finally:
-            _remove(draft)
+            remove(draft)
         self._say(f"{out.path}: restored from intact copies")
         return True
 
@@ -142,7 +142,7 @@ class _Repair:
                 self._say(f"{error}\nwhat was damaged lies in {shown(waiting(), self._root)}")
                 return
             for path in aside:
-                _remove(path)
+                remove(path)
 
     def _moved_away(self, out: Out) -> Path:
         """Where neither DVC nor a stage finds it: the out, and an object that would bring it back as it is."""
@@ -151,16 +151,9 @@ class _Repair:
         aside = waiting() / out.path
         aside.parent.mkdir(parents=True, exist_ok=True)
         if (self._root / out.path).exists():  # else what waits there from before is the only copy
-            _remove(aside)
+            remove(aside)
             os.rename(self._root / out.path, aside)
         return aside
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _log() -> logging.Logger:

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from gptcore.errors import DataError
+from pipeline.git import blob, git
 from pipeline.orchestration import processes
 from pipeline.orchestration.integrity import records
-from pipeline.orchestration.integrity.commit import blob, git
 from pipeline.orchestration.integrity.outs import lock_here
 from pipeline.orchestration.integrity.recording import DEFAULT
 from pipeline.orchestration.same_bytes import DAMAGED, verdict

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import project
-from pipeline.orchestration.integrity.commit import tracked
+from pipeline.git import tracked
 from pipeline.orchestration.integrity.findings import Finding, Kind
 
 OURS = (".cache", ".provenance", "report")

@@ -23,9 +23,9 @@ from pathlib import Path
 from gptcore.artifact import MANIFEST, faults, read_manifest
 from gptcore.errors import DataError
 from pipeline import project
+from pipeline.git import at_head, blob, tracked
 from pipeline.orchestration import dvc_files, dvc_graph
 from pipeline.orchestration.integrity import outs, strangers
-from pipeline.orchestration.integrity.commit import at_head, blob, tracked
 from pipeline.orchestration.integrity.dvc_cache import Cache
 from pipeline.orchestration.integrity.findings import Finding, Kind, shown
 from pipeline.orchestration.integrity.on_disk import Disk
@@ -61,7 +61,8 @@ class Look:
 
     def concerns(self, path: Path) -> bool:
         """Whether ``path`` lies in the place, or the place in it."""
-        return path.is_relative_to(self.place) or self.place.is_relative_to(path)
+        whole = self.place == self.root and path.is_relative_to(default_cache().absolute())  # which may lie elsewhere
+        return whole or path.is_relative_to(self.place) or self.place.is_relative_to(path)
 
 
 def look(root: Path, place: Path | None = None) -> Look:
@@ -122,7 +123,7 @@ def _artifacts(look: Look) -> Iterator[Finding]:
 def _directories(look: Look) -> set[Path]:
     """Of artifacts that concern the place: in outs, saved states and the download cache, and at the place itself."""
     around = [path for path in (look.place, *look.place.parents) if (path / MANIFEST).is_file()][:1]
-    made = [*(look.root / out.path for out in look.outs), project.scratch(), default_cache()]
+    made = [*(look.root / out.path for out in look.outs), project.scratch(), default_cache().absolute()]
     if not look.root.is_relative_to(look.place):
         made.append(look.place)
     below = [path for top in made for path in top.rglob(MANIFEST)]
@@ -147,13 +148,13 @@ def _owner(look: Look, directory: Path) -> tuple[Kind, str]:
             return Kind.OUT, out.path
     if directory.is_relative_to(project.scratch()):
         return Kind.STATE, str(directory)
-    if directory.is_relative_to(default_cache()):
+    if directory.is_relative_to(default_cache().absolute()):
         return Kind.DOWNLOAD, str(directory)
     return Kind.FOREIGN, str(directory)
 
 
 def _downloads(look: Look) -> Iterator[Finding]:
-    for path in sorted(default_cache().glob("*")):
+    for path in sorted(default_cache().absolute().glob("*")):
         if DOWNLOAD.fullmatch(path.name) and look.concerns(path):
             look.judged += 1
             if (found := look.disk.sha256(path)) != path.name:

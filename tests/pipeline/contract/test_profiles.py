@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gptcore.errors import ParameterError
-from pipeline.contract import params, profiles
+from pipeline.contract import overlays, params, profiles
 from pipeline.contract.profiles import apply, in_force, own_edits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -380,7 +380,7 @@ def test_the_command_says_what_is_in_force_and_whose_edits_are_whose(project: Pr
     assert "in force: tiny+own" in pipeline(project, "profile", "tiny+own")
     project.edit("eval_windows: 8", "eval_windows: 9")
     assert pipeline(project, "profile") == (
-        "in force: tiny+own\nyour own edits: \n  pretrain.eval_windows = 9  (committed: 32)\n"
+        "in force: tiny+own\nyour own edits:\n  pretrain.eval_windows = 9  (committed: 32)\n"
     )
     assert pipeline(project, "profile", "none").startswith("in force: no profile")
     assert project.text == TEXT.replace("eval_windows: 32", "eval_windows: 9")
@@ -388,3 +388,11 @@ def test_the_command_says_what_is_in_force_and_whose_edits_are_whose(project: Pr
     assert (
         told == "error: profile 'yours': profiles/yours.yaml is missing; expected one of: gpt2-124m, llama, own, tiny\n"
     )
+
+
+def test_a_value_that_stands_in_two_places_is_not_laid_over() -> None:
+    """An anchor is one object in the file: laid over once, it would change wherever it is referred to."""
+    text = "pretrain: &shared {max_steps: 9}\nother: *shared\n"
+    with pytest.raises(ParameterError, match="a value that others refer to"):
+        overlays.laid_over(text, {"pretrain": {"max_steps": 5}})
+    assert overlays.laid_over(text, {"third": 1}).endswith("third: 1\n")
