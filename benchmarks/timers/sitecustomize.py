@@ -19,6 +19,8 @@ from typing import Any
 
 LATER = {
     "gptcore.checkpoint": {"hashes": "hashing training states", "_check_finite": "looking for numbers that are none"},
+    "pipeline.contract.source_code": {"code_hash": "hashing files"},
+    "pipeline.orchestration.integrity.on_disk": {"_read": "hashing files"},
 }
 """Module → its routines, exchanged as soon as it is imported, and what they are for."""
 seconds: dict[str, float] = {}
