@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from gptcore.errors import ParameterError
 
 MAX_BYTES, MAX_DEPTH, MAX_ALIASES, MAX_BITS = 1_000_000, 32, 20, 1024
+MAX_SCALARS = 10_000
+"""Names and values: half a second to read and explain; our own file has three hundred."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -49,15 +51,18 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _measure(text: str) -> None:
-    """Refuse what would exhaust the stack (depth) or the memory (anchors that multiply each other)."""
-    depth = aliases = 0
+    """Refuse what would exhaust the stack (depth), the memory (anchors that multiply each other) or patience."""
+    depth = aliases = scalars = 0
     for event in YAML(typ="safe").parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         aliases += isinstance(event, AliasEvent)
+        scalars += isinstance(event, ScalarEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"expected at most {MAX_DEPTH} levels, found more (line {event.start_mark.line + 1})")
         if aliases > MAX_ALIASES:
             raise ValueError(f"expected at most {MAX_ALIASES} aliases, found more; write the values out")
+        if scalars > MAX_SCALARS:
+            raise ValueError(f"expected at most {MAX_SCALARS:,} names and values, found more")
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import runner
 from tests.faults.journal import ROOT
 
 TOY = """
@@ -82,6 +83,11 @@ class Runner:
 @pytest.fixture
 def toys(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
+
+
+def test_the_names_of_the_campaigns_are_different() -> None:
+    names = [campaign.name for campaign in runner.discover()]
+    assert len(names) == len(set(names))
 
 
 def test_a_campaign_that_fails_is_told_with_how_to_repeat_it(toys: Runner) -> None:

@@ -111,6 +111,10 @@ def test_anchors_that_multiply_are_refused_before_they_do(tmp_path: Path) -> Non
     assert "aliases" in check(bomb, tmp_path)
 
 
+def test_more_values_than_a_person_writes_are_refused_before_they_are_explained(tmp_path: Path) -> None:
+    assert "at most 10,000 names and values" in check("".join(f"s{n}: {{}}\n" for n in range(10_001)), tmp_path)
+
+
 def test_the_front_door_says_one_message_and_ends(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(TEXT.replace("seed: 1", "seed: 2024-01-31", 1))
     done = subprocess.run(
