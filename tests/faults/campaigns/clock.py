@@ -52,7 +52,7 @@ CAMPAIGNS = [
     Campaign(
         "clock",
         "a clock that jumps a day in the middle of a stage changes no byte",
-        48,
+        24,
         1,
         trial,
         prepare,

@@ -29,8 +29,8 @@ def prepare(shared: Path) -> None:
 
 
 def trial(scene: Scene) -> str | None:
-    """Even numbers: a clone for each flow; odd ones: one for all."""
-    shares = scene.number % 2 == 1
+    """A clone for each flow; every fourth time one for all."""
+    shares = scene.number % 4 == 3
     runs = [fresh(scene.folder / str(number)) for number in range(1 if shares else FLOWS)]
     flows = [(run, run.start(*COMMAND, GPTCORE_TRACKING="mlflow")) for run in runs * (FLOWS if shares else 1)]
     try:
@@ -87,7 +87,7 @@ CAMPAIGNS = [
     Campaign(
         "crowd",
         "four flows at once on fresh homes all succeed; in one clone one works and the others wait or say busy",
-        40,
+        28,
         1,
         trial,
         prepare,
