@@ -48,6 +48,7 @@ def _lasting(part: str) -> str:
     """A part of a path without what varies: process numbers, steps, hashes, random names."""
     part = re.sub(r"^\.(.+)\.(?:tmp|old)-\d+$", r"\1", part)
     part = re.sub(r"^\.tmp\w{6}$", "#", part)
+    part = re.sub(r"^\.[\w-]{22}\.tmp$", ".#.tmp", part)
     return re.sub(r"\b(?:[0-9a-f]*\d[0-9a-f]*|[0-9a-f]{2}|[0-9A-Za-z]{20,})\b", "#", part)
 
 
