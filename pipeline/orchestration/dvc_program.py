@@ -14,7 +14,8 @@ another DVC                                                            from DVC'
 .dvc/cache/files      believed where the file is read-only: damage     hashed before anything is taken from it;
                       is checked out without a word                    what is damaged is named and set aside,
                                                                        and DVC runs the stage again
-.dvc/cache/runs       believed                                         hashed before it is followed
+.dvc/cache/runs       believed; a cut can leave a folder without a     hashed before it is followed; an empty
+                      record, at which every later run ends            folder holds no record
 ====================  ===============================================  ========================================
 
 What else DVC writes survives a cut as it is: files of the cache and of the work tree come by rename,
@@ -183,7 +184,9 @@ def _hash_what_is_restored() -> None:
             _insist(Path(odb.oid_to_path(oid)), oid, Path(odb.path).parents[1])
             whole.add(oid)
 
-    def hashed_load(self: Any, key: str, value: str) -> Any:
+    def hashed_load(self: Any, key: str, value: str | None) -> Any:
+        if value is None:  # a cut came between the folder and its first record; DVC would end with a TypeError
+            return None
         record = load(self, key, value)
         if record is not None and _get_cache_hash(record) != value:
             path = Path(self._get_cache_path(key, value))

@@ -186,6 +186,19 @@ def test_a_damaged_record_of_a_run_is_not_followed(toy: Any) -> None:
     assert not (toy.root / "rift.txt").exists()
 
 
+def test_a_cut_between_a_record_of_a_run_and_its_folder_harms_no_later_run(toy: Any) -> None:
+    made(toy)
+    lock = (toy.root / "dvc.lock").read_bytes()
+    for path in (toy.root / ".dvc" / "cache" / "runs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    (toy.root / "dvc.lock").unlink()
+    done = repro(toy)
+    assert done.returncode == 0, done.stderr
+    assert sorted(toy.ran()) == sorted(BOTH)
+    assert (toy.root / "dvc.lock").read_bytes() == lock
+
+
 def test_what_dvc_checkout_brings_back_is_hashed_too(toy: Any) -> None:
     """``dvc checkout`` takes another way through DVC than a stage that is restored."""
     (toy.root / "fold.sh").write_text("mkdir -p folder && echo one > folder/one && echo two > folder/two")
