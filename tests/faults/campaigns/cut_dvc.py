@@ -114,7 +114,7 @@ CAMPAIGNS = [
     Campaign(
         "cuts-dvc",
         "DVC killed between two calls goes on by the same command, and runs nothing that it had recorded",
-        120,
+        200,
         3,
         lambda scene: cutting.trial(WORKS, scene),
         lambda shared: cutting.prepare(WORKS, shared),

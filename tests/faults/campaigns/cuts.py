@@ -217,8 +217,8 @@ def _campaign(name: str, promise: str, works: list[Work], full: int, selection: 
 
 
 CAMPAIGNS = [
-    _campaign("cuts-files", "a killed write leaves the former file or the new one", FILES, 60, 12),
-    _campaign("cuts-directories", "a killed commit leaves the former artifact or the new one", DIRECTORIES, 160, 20),
-    _campaign("cuts-states", "a killed save leaves a training the state before or the new one", STATES, 100, 3),
-    _campaign("cuts-records", "a killed record or delivery loses no point, doubles none", RECORDS, 120, 16),
+    _campaign("cuts-files", "a killed write leaves the former file or the new one", FILES, 200, 12),
+    _campaign("cuts-directories", "a killed commit leaves the former artifact or the new one", DIRECTORIES, 200, 20),
+    _campaign("cuts-states", "a killed save leaves a training the state before or the new one", STATES, 200, 3),
+    _campaign("cuts-records", "a killed record or delivery loses no point, doubles none", RECORDS, 200, 16),
 ]
