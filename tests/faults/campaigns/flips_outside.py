@@ -146,8 +146,11 @@ def _mended(run: Tiny, remedy: str, before: dict[str, str]) -> str | None:
 
 
 def _remedy(said: Said) -> str:
-    """The command that the message tells one to run; the last, if there are more."""
-    found = REMEDY.findall(said.text)
+    """The command that the message tells one to run; the last, if there are more.
+
+    What a run says after its verdict is no remedy: how one goes back from a profile.
+    """
+    found = REMEDY.findall(said.text.partition("\nIn force: ")[0])
     return found[-1] if found else ""
 
 
