@@ -77,7 +77,8 @@ def test_it_is_pytorchs_kernel(monkeypatch, layout: Layout, block: int, keep: in
     theirs = value_and_gradients(
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), example(layout, seed, torch.float32)
     )
-    assert_equal_within(value_and_gradients(causal_attention, example(layout, seed, torch.float32)), theirs, 1e-4)
+    found = value_and_gradients(causal_attention, example(layout, seed, torch.float32))
+    assert_equal_within(found, theirs, 1e-4, least=1e-2)  # of one token theirs has gradients of 2e-7, which are 0
 
 
 @pytest.mark.parametrize("keep", [0, 10**9])
