@@ -4,16 +4,23 @@ The names are those of the library's public interface; `formats` translates them
 Hugging Face ``config.json``.  Presets hold the four published GPT-2 sizes (Radford et al., 2019) and two
 small ones that train in minutes on a laptop.
 
-The defaults are GPT-2's.  ``positions``, ``norm``, ``mlp`` and ``tie_weights`` each change one thing about it
-and combine freely; all four together are Llama (Touvron et al., 2023; docs/architecture.md).
+The defaults are GPT-2's.  Every other field changes one thing about it, and they combine freely; some
+combinations are Llama (Touvron et al., 2023), Qwen2, Qwen3 and GPT-NeoX (docs/architecture.md).
 """
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from gptcore.ranges import Checked, Context, Number, OneOf, Switch, Whole, relation
+from gptcore.rope_scaling import RopeScaling
 
-CHOICES = {"positions": ("learned", "rotary"), "norm": ("layernorm", "rmsnorm"), "mlp": ("gelu", "swiglu")}
+CHOICES = {
+    "positions": ("learned", "rotary"),
+    "norm": ("layernorm", "rmsnorm"),
+    "mlp": ("gelu", "gelu-exact", "swiglu"),
+    "residual": ("serial", "parallel"),
+    "attention_bias": ("same", "none", "qkv", "all"),
+}
 
 Width = Annotated[int, Whole(1, 65_536)]
 Layers = Annotated[int, Whole(1, 1_024)]
@@ -31,11 +38,11 @@ class Architecture(Checked):
     n_layer: Layers
     """Number of transformer blocks."""
     n_head: Heads
-    """Attention heads per block; d_model must be a multiple of it."""
+    """Attention heads per block; d_model must be a multiple of it, unless ``head_width`` is given."""
     dropout: Probability
     """Probability of zeroing an activation in training (embedding, attention weights, residual branches)."""
     bias: Annotated[bool, Switch()] = True
-    """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm never has."""
+    """Whether linear layers and LayerNorms have a bias, as GPT-2's do; an RMSNorm and the head never have."""
     tie_weights: Annotated[bool, Switch()] = True
     """Whether the head shares the token embedding's matrix, as GPT-2's does."""
     layer_norm_eps: Annotated[float, Number(0, 1, open_low=True, open_high=True)] = 1e-5
@@ -48,31 +55,85 @@ class Architecture(Checked):
     norm: Annotated[str, OneOf(CHOICES["norm"])] = "layernorm"
     """``layernorm``, or ``rmsnorm``, which neither subtracts the mean nor adds a bias (Zhang & Sennrich, 2019)."""
     mlp: Annotated[str, OneOf(CHOICES["mlp"])] = "gelu"
-    """``gelu``: widened four times, GELU; ``swiglu``: gated by SiLU (Shazeer, 2020), see ``mlp_width``."""
+    """``gelu``: widened, GELU in its tanh form; ``gelu-exact``: by the error function, as GPT-NeoX has it; ``swiglu``:
+    gated by SiLU (Shazeer, 2020); see ``mlp_width``."""
+    mlp_hidden: Annotated[int, Whole(0, 1_048_576)] = 0
+    """Channels between the MLP's layers; 0: what ``mlp_width`` says."""
+    n_kv_head: Annotated[int, Whole(0, 1_024)] = 0
+    """Heads of keys and values, each shared by n_head / n_kv_head queries (Ainslie et al., 2023); 0: n_head."""
+    head_width: Annotated[int, Whole(0, 65_536)] = 0
+    """Channels of an attention head; 0: d_model / n_head."""
+    attention_bias: Annotated[str, OneOf(CHOICES["attention_bias"])] = "same"
+    """Which of attention's layers have a bias: as ``bias`` says, none, queries, keys and values (Qwen2), or all."""
+    qk_norm: Annotated[bool, Switch()] = False
+    """Whether each head's queries and keys pass an RMSNorm before they are turned (Qwen3)."""
+    rotary_share: Annotated[float, Number(0, 1, open_low=True)] = 1.0
+    """Share of a head's channels, the first ones, that rotary positions turn (GPT-NeoX: a quarter)."""
+    residual: Annotated[str, OneOf(CHOICES["residual"])] = "serial"
+    """``serial``: the MLP sees what attention added; ``parallel``: both see the block's input (GPT-NeoX)."""
 
-    @relation("d_model", "n_head")
+    @relation("d_model", "n_head", "head_width")
     def _has_whole_heads(self) -> str | None:
-        return f"d_model = {self.d_model}: expected a multiple of n_head = {self.n_head}" if self._rest else None
-
-    @relation("d_model", "n_head", "positions")
-    def _turns_pairs(self) -> str | None:
-        if self._rest or self.positions != "rotary" or self.head_dim % 2 == 0:
+        if self.head_width or self.d_model % self.n_head == 0:
             return None
-        return f"d_model / n_head = {self.head_dim}: rotary positions turn pairs of channels and need an even number"
+        return f"d_model = {self.d_model}: expected a multiple of n_head = {self.n_head}"
 
-    @property
-    def _rest(self) -> int:
-        return self.d_model % self.n_head
+    @relation("n_head", "n_kv_head")
+    def _shares_evenly(self) -> str | None:
+        if self.n_head % self.kv_heads == 0:
+            return None
+        return f"n_kv_head = {self.n_kv_head}: expected a divisor of n_head = {self.n_head}"
+
+    @relation("d_model", "n_head", "positions", "head_width", "rotary_share")
+    def _turns_pairs(self) -> str | None:
+        if self._has_whole_heads() or self.positions != "rotary" or (self.rotary_dim and self.rotary_dim % 2 == 0):
+            return None
+        turned = "d_model / n_head" if self.rotary_share == 1 else "rotary_share of a head"
+        return f"{turned} = {self.rotary_dim}: rotary positions turn pairs of channels and need an even number"
 
     @property
     def head_dim(self) -> int:
-        return self.d_model // self.n_head
+        """Channels of an attention head."""
+        return self.head_width or self.d_model // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.n_kv_head or self.n_head
+
+    @property
+    def rotary_dim(self) -> int:
+        """Channels of a head that rotary positions turn."""
+        return int(self.head_dim * self.rotary_share)
+
+    @property
+    def qkv_width(self) -> int:
+        """Rows of the matrix that makes queries, keys and values."""
+        return (self.n_head + 2 * self.kv_heads) * self.head_dim
+
+    @property
+    def attention_width(self) -> int:
+        """Channels of all heads together."""
+        return self.n_head * self.head_dim
+
+    @property
+    def qkv_bias(self) -> bool:
+        return self.bias if self.attention_bias == "same" else self.attention_bias in ("qkv", "all")
+
+    @property
+    def attention_proj_bias(self) -> bool:
+        return self.bias if self.attention_bias == "same" else self.attention_bias == "all"
+
+    @property
+    def gated(self) -> bool:
+        """Whether one half of the MLP's channels gates the other."""
+        return self.mlp == "swiglu"
 
     @property
     def mlp_width(self) -> int:
         """Channels between the MLP's layers: 4·d_model, or for SwiGLU, whose three matrices should cost what two
         do, 8/3·d_model rounded up to a multiple of 64."""
-        return 4 * self.d_model if self.mlp == "gelu" else -(-8 * self.d_model // (3 * 64)) * 64
+        return self.mlp_hidden or (-(-8 * self.d_model // (3 * 64)) * 64 if self.gated else 4 * self.d_model)
 
     def for_data(self, vocab_size: int, context_length: int) -> "GPTConfig":
         """The whole configuration."""
@@ -91,6 +152,8 @@ class GPTConfig(Architecture):
     n_layer: Layers = 12
     n_head: Heads = 12
     dropout: Probability = 0.0
+    rope_scaling: RopeScaling | None = None
+    """How rotary positions were stretched over a longer context than the model was trained on, if they were."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "GPTConfig":

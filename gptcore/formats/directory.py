@@ -198,8 +198,6 @@ def _is_label(value: Any) -> bool:
 def _check_memory(directory: Path, config: GPTConfig) -> None:
     """Refuse a model that is larger than this machine's memory; where that isn't known, none."""
     needed = 4 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
-    if config.positions == "rotary":  # sines, cosines and what they are put together from, for the whole context
-        needed += 4 * 4 * config.context_length * config.head_dim
     here = memory()[0]
     if needed > here > 0:
         raise DataError(

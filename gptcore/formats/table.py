@@ -1,8 +1,8 @@
 """A family whose directories are ``config.json`` and safetensors, told by a table of names used in both directions.
 
 A column of the table says how their tensor comes from ours: transposed (GPT-2 stores linear layers as (in, out)), or
-the second of three equal parts of the rows (Llama keeps queries, keys and values apart, gate and up too).  Two
-functions go between ``config.json`` and `GPTConfig`, and one says which configurations the family expresses *exactly*.
+some of the rows (Llama keeps queries, keys and values apart, gate and up too; `parts.py`).  Two functions go between
+``config.json`` and `GPTConfig`, and one says which configurations the family expresses *exactly*.
 
 The weights' header is held against the configuration before a model of it is built (``check``).  Loading checks
 everything before it copies anything and lists every problem at once: missing, unexpected, wrong shape, wrong number
@@ -26,6 +26,7 @@ from gptcore.artifact import write_json, write_tensors
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
 from gptcore.formats.header import Stored, opened
+from gptcore.formats.parts import WHOLE, Part
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
 from gptcore.ranges import Whole, rules
@@ -37,27 +38,6 @@ MOST_PROBLEMS = 20
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 Model = GPT | Classifier
-
-
-class Part(NamedTuple):
-    """Part ``number`` of ``of`` equal ones of our tensor's rows, in their orientation."""
-
-    number: int = 1
-    of: int = 1
-    transposed: bool = False
-
-    def view(self, tensor: Tensor) -> Tensor:
-        """The part itself; shares our tensor's memory."""
-        part = tensor.chunk(self.of)[self.number - 1] if self.of > 1 else tensor
-        return part.T if self.transposed else part
-
-    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
-        """The part's, where our tensor has the shape ``whole``."""
-        part = (whole[0] // self.of, *whole[1:])
-        return part[::-1] if self.transposed else part
-
-
-WHOLE, TRANSPOSED = Part(), Part(transposed=True)
 
 
 class Row(NamedTuple):
@@ -124,7 +104,8 @@ class TableFormat:
         parameters = _parameters(model)
         with torch.no_grad():
             for row, tensor in tensors.items():
-                row.part.view(parameters[row.ours]).copy_(tensor)
+                ours = row.part.view(parameters[row.ours], model.config)
+                ours.copy_(tensor.view(ours.shape))
 
     def write(self, directory: Path, model: Model, tokenizer: Tokenizer | None) -> None:
         """Write configuration and weights; raises ``ValueError`` for what the family can't express."""
@@ -132,12 +113,13 @@ class TableFormat:
         if not self.expresses(config):
             raise ValueError(
                 f"layout {self.model_type}: can't express positions = {config.positions}, "
-                f"norm = {config.norm}, mlp = {config.mlp}; see gptcore.formats.directory.portable"
+                f"norm = {config.norm}, mlp = {config.mlp} with the options beside them; see "
+                "gptcore.formats.directory.portable"
             )
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / CONFIG_FILE, self._fields(model, tokenizer))
         ours = _parameters(model)
-        tensors = {row.theirs: row.part.view(_tensor_or_zeros(ours, row.ours)).contiguous() for row in self.rows(model)}
+        tensors = {row.theirs: _stored(row.part, _tensor_or_zeros(ours, row.ours), config) for row in self.rows(model)}
         write_tensors(directory / WEIGHTS_FILE, tensors, metadata={"format": "pt"})
 
     def rows(self, model: nn.Module) -> Iterator[Row]:
@@ -189,7 +171,7 @@ class TableFormat:
         for row in self._rows(shapes):
             if (name := left.pop(row.theirs, None)) is None:
                 problems.append(f"{row.theirs}: missing")
-            elif problem := _header_problem(stored[name], row.part.shape(_shape_or_zeros(shapes, row.ours))):
+            elif problem := _header_problem(stored[name], row.part.shape(_shape_or_zeros(shapes, row.ours), config)):
                 problems.append(f"{name}: {problem}")
             else:
                 found[row] = name
@@ -223,7 +205,11 @@ class TableFormat:
         return prefix + name if name.startswith(beginnings) else name
 
 
-def missing(stored: Mapping[str, Any], names: Mapping[str, Any], optional: str = "") -> list[str]:
+def _stored(part: Part, ours: Tensor, config: GPTConfig) -> Tensor:
+    return part.view(ours, config).reshape(part.shape(tuple(ours.shape), config)).contiguous()
+
+
+def missing(stored: Mapping[str, Any], names: Iterable[str], optional: str = "") -> list[str]:
     """A problem for each of ``names`` that ``stored`` goes without."""
     return [f"{key}: missing" for key in names if key not in stored and key != optional]
 
@@ -238,9 +224,16 @@ def wrong_sizes(stored: Mapping[str, Any], names: Mapping[str, str]) -> list[str
     """A problem for each size that is stored under one of ``names`` (theirs → ours) and can't be one."""
     known = rules(GPTConfig)
     sizes = [
-        (theirs, known[ours]) for theirs, ours in names.items() if isinstance(known[ours], Whole) and theirs in stored
+        (theirs, Whole(1, rule.high))  # where 0 stands for a default, it does so in our own layout only
+        for theirs, ours in names.items()
+        if isinstance(rule := known[ours], Whole) and theirs in stored
     ]
     return [problem for theirs, rule in sizes if (problem := rule.problem(theirs, stored[theirs]))]
+
+
+def unless(default: int, value: int | None) -> int:
+    """0, which stands for the default in a `GPTConfig`, where ``value`` is the default or not stated."""
+    return 0 if value in (None, default) else value  # type: ignore[return-value]
 
 
 def other_values(stored: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:

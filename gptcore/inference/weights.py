@@ -63,4 +63,4 @@ def _matrix(linear: nn.Linear, dtype: str) -> nn.Module:
 def _fuse_gelu(mlp: MLP) -> None:
     """Let the first matrix apply the activation to what it has at hand."""
     if isinstance(mlp.fc, PackedLinear) and mlp.fc.packed:
-        mlp.fc.activation, mlp.gelu = ("gelu", "tanh"), nn.Identity()  # type: ignore[assignment]
+        mlp.fc.activation, mlp.gelu = ("gelu", mlp.gelu.approximate), nn.Identity()  # type: ignore[assignment]

@@ -130,7 +130,9 @@ def decoding(config: GPTConfig, machine: "Machine", dtype: str = "float32") -> D
     if dtype not in DECODE_SHARE:
         raise ValueError(f"dtype = {dtype!r}: expected one of {', '.join(DECODE_SHARE)}")
     matrices = matrix_parameters(config)
-    cache = 2 * config.n_layer * config.d_model * config.context_length * 4  # keys and values in float32
+    cache = (
+        2 * config.n_layer * config.kv_heads * config.head_dim * config.context_length * 4
+    )  # keys and values in float32
     weights = matrices * WEIGHT_BYTES[dtype]
     seconds = weights / (DECODE_SHARE[dtype] * machine.bandwidth)
     seconds += cache / 2 / (DECODE_SHARE["float32"] * machine.bandwidth) + config.n_layer * DECODE_LAYER_SECONDS
@@ -159,12 +161,14 @@ def state_bytes(config: GPTConfig, optimizer: str) -> int:
 
 def parameters(config: GPTConfig) -> int:
     """All weights, a shared matrix counted once; the model's own ``n_params`` without building it."""
-    matrices = _block_matrices(config)
-    biases = sum(rows for rows, _ in matrices) if config.bias else 0
+    biases = config.qkv_width * config.qkv_bias + config.d_model * config.attention_proj_bias
+    biases += (_mlp_rows(config) + config.d_model) * config.bias
+    heads = 2 * config.head_dim * config.qk_norm
     norm = config.d_model * (2 if config.norm == "layernorm" and config.bias else 1)
     rows = config.vocab_size * (1 if config.tie_weights else 2)
     rows += config.context_length if config.positions == "learned" else 0
-    return _sum(matrices) + biases + (2 * config.n_layer + 1) * norm + rows * config.d_model
+    layers = _sum(_block_matrices(config)) + config.n_layer * (biases + heads + 2 * norm)
+    return layers + norm + rows * config.d_model
 
 
 def matrix_parameters(config: GPTConfig) -> int:
@@ -219,12 +223,13 @@ def _kept_bytes(config: GPTConfig, size: int) -> int:
     attention's output, and of the MLP what goes into and comes out of its activation (gate, up and both their
     products where it is gated).
     """
-    return 2 * 4 * config.d_model + size * (6 * config.d_model + (2 if config.mlp == "gelu" else 4) * config.mlp_width)
+    attention = 2 * config.d_model + config.qkv_width + config.attention_width
+    return 2 * 4 * config.d_model + size * (attention + (4 if config.gated else 2) * config.mlp_width)
 
 
 def _attention_flops(config: GPTConfig) -> float:
     T = config.context_length
-    return 12 * config.n_layer * config.d_model * T * _causal_share(T)
+    return 12 * config.n_layer * config.attention_width * T * _causal_share(T)
 
 
 def _causal_share(T: int) -> float:
@@ -241,8 +246,14 @@ def _newton_schulz_flops(config: GPTConfig) -> float:
 
 def _block_matrices(config: GPTConfig) -> list[tuple[int, int]]:
     """(out, in) of each: queries, keys and values; attention's projection; the MLP's two."""
-    C, W = config.d_model, config.mlp_width
-    return [(3 * C, C), (C, C), (W if config.mlp == "gelu" else 2 * W, C), (C, W)] * config.n_layer
+    C = config.d_model
+    attention = [(config.qkv_width, C), (C, config.attention_width)]
+    return [*attention, (_mlp_rows(config), C), (C, config.mlp_width)] * config.n_layer
+
+
+def _mlp_rows(config: GPTConfig) -> int:
+    """Of the MLP's first matrix, which makes the gate too, if there is one."""
+    return (2 if config.gated else 1) * config.mlp_width
 
 
 def _sum(shapes: list[tuple[int, int]]) -> int:

@@ -1,9 +1,9 @@
-"""GPT-2: embeddings, pre-norm transformer blocks, a head that shares the embedding's matrix.
+"""The GPT: embeddings, pre-norm transformer blocks, a head that may share the embedding's matrix.
 
-Exact to the published model: GELU in its tanh form, LayerNorm before each branch and once at the end,
+By default exact to GPT-2: GELU in its tanh form, LayerNorm before each branch and once at the end,
 absolute position embeddings, initialisation with 0.02 and residual projections scaled by 1/√(2·n_layer)
-(Radford et al., 2019).  On request, each by itself: rotary positions, RMSNorm, SwiGLU, a head of its own;
-all together compute what Llama computes.
+(Radford et al., 2019).  Every option of `config.py` is one branch in one of the parts; together they compute what
+Llama, Qwen2, Qwen3 and GPT-NeoX compute.
 
 Axes: B batch, T tokens, C channels (d_model), V vocabulary (see `attention.py`).
 
@@ -66,7 +66,7 @@ class GPT(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         else:
-            turns = rotation(positions, config.head_dim, config.rope_theta, config.context_length)  # (2, …, 1, T, D)
+            turns = rotation(config, positions, start + T)  # (2, …, 1, T, D)
         x = F.dropout(x, config.dropout, self.training)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, cache, layer, turns)

@@ -10,17 +10,17 @@ from gptcore.config import GPTConfig
 
 
 class MLP(nn.Module):
-    """Each token by itself: widen four times, GELU, narrow again."""
+    """Each token by itself: widen, GELU, narrow again."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
         self.fc = nn.Linear(config.d_model, config.mlp_width, bias=config.bias)
-        self.gelu = nn.GELU(approximate="tanh")
+        self.gelu = nn.GELU(approximate="tanh" if config.mlp == "gelu" else "none")
         self.proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.gelu(self.fc(x))  # (B, T, 4C)
+        x = self.gelu(self.fc(x))  # (B, T, mlp_width)
         return F.dropout(self.proj(x), self.dropout, self.training)  # (B, T, C)
 
 
@@ -40,4 +40,4 @@ class SwiGLU(nn.Module):
 
 def mlp(config: GPTConfig) -> nn.Module:
     """What ``config.mlp`` names."""
-    return SwiGLU(config) if config.mlp == "swiglu" else MLP(config)
+    return SwiGLU(config) if config.gated else MLP(config)

@@ -25,13 +25,15 @@ def parameter_shapes(config: GPTConfig) -> Shapes:
 
 def _block(config: GPTConfig) -> Shapes:
     C, W = config.d_model, config.mlp_width
+    head_norm: Shapes = {f"attn.{name}_norm.weight": (config.head_dim,) for name in ("q", "k") if config.qk_norm}
     return {
         **_norm("ln_1", config),
-        **_linear("attn.qkv", 3 * C, C, config),
-        **_linear("attn.proj", C, C, config),
+        **_linear("attn.qkv", config.qkv_width, C, config.qkv_bias),
+        **head_norm,
+        **_linear("attn.proj", C, config.attention_width, config.attention_proj_bias),
         **_norm("ln_2", config),
-        **_linear("mlp.fc", 2 * W if config.mlp == "swiglu" else W, C, config),
-        **_linear("mlp.proj", C, W, config),
+        **_linear("mlp.fc", 2 * W if config.gated else W, C, config.bias),
+        **_linear("mlp.proj", C, W, config.bias),
     }
 
 
@@ -40,6 +42,6 @@ def _norm(name: str, config: GPTConfig) -> Shapes:
     return weight | {f"{name}.bias": (config.d_model,)} if config.bias and config.norm == "layernorm" else weight
 
 
-def _linear(name: str, rows: int, columns: int, config: GPTConfig) -> Shapes:
+def _linear(name: str, rows: int, columns: int, bias: bool) -> Shapes:
     weight: Shapes = {f"{name}.weight": (rows, columns)}
-    return weight | {f"{name}.bias": (rows,)} if config.bias else weight
+    return weight | {f"{name}.bias": (rows,)} if bias else weight

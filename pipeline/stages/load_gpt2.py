@@ -20,6 +20,7 @@ from gptcore import runtime
 from gptcore.artifact import MANIFEST, write_json
 from gptcore.errors import DataError
 from gptcore.formats.directory import Format, format_of, load_model, portable, read_config, save_model
+from gptcore.formats.parts import WHOLE
 from gptcore.formats.table import WEIGHTS_FILE, TableFormat
 from gptcore.model import GPT
 from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
@@ -77,11 +78,11 @@ def _readable(source: Path, layout: Format, model: GPT, encoder: Tokenizer) -> I
 
 
 def _mapping(layout: Format, model: GPT) -> list[dict[str, Any]]:
-    """The table that the source was read with; ``part`` says which of how many equal parts of our rows it is."""
+    """The table that the source was read with; ``part`` says which of our rows it is."""
     if not isinstance(layout, TableFormat):
         return []
     rows = layout.table or tuple(layout.rows(model))
-    parts = [{"part": f"{row.part.number}/{row.part.of}"} if row.part.of > 1 else {} for row in rows]
+    parts = [{"part": row.part.name} if row.part.name != WHOLE.name else {} for row in rows]
     names = [{"hugging_face": row.theirs, "ours": row.ours, "transposed": row.part.transposed} for row in rows]
     return [name | part for name, part in zip(names, parts, strict=True)]
 

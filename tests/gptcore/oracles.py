@@ -1,4 +1,4 @@
-"""What the tests against `transformers` share: a Llama with weights to speak of, random ids, and the band."""
+"""What the tests against `transformers` share: models with weights to speak of, random ids, and the band."""
 
 from typing import Any
 
@@ -7,24 +7,38 @@ from torch import Tensor
 
 from gptcore.model import GPT
 
+FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt_neox": "GPTNeoX"}
+"""``model_type`` → how `transformers` begins the names of the family's classes."""
+
 
 def make_llama(kind: str = "LlamaForCausalLM", **changes: Any) -> Any:
-    """A tiny Llama of `transformers`; weights of about 0.3, norms about 1, so that a wrong term shows.
+    """A tiny Llama of `transformers`."""
+    return make_family("llama", kind.removeprefix("Llama"), **changes)
+
+
+def make_family(model_type: str, kind: str = "ForCausalLM", **changes: Any) -> Any:
+    """A tiny model of `transformers`; weights of about 0.3, norms about 1, so that a wrong term shows.
 
     Without a padding id: `transformers` gives the embedding of that token no gradient.
     """
     import transformers
 
+    name = FAMILIES[model_type]
     fields: dict[str, Any] = {"vocab_size": 61, "max_position_embeddings": 16, "hidden_size": 24}
     fields |= {"num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 64}
-    model = getattr(transformers, kind)(transformers.LlamaConfig(**{**fields, **changes}))
+    if model_type.startswith("qwen"):
+        fields |= {"num_key_value_heads": 3}
+    if model_type == "qwen3":
+        fields |= {"head_dim": 8}
+    config = getattr(transformers, f"{name}Config")(**{**fields, **changes})
+    model = getattr(transformers, f"{name}{kind}")(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = (
                 0.3 * min(1.0, (24 / parameter.shape[-1]) ** 0.5) * torch.randn(parameter.shape, generator=generator)
             )
-            parameter.copy_(noise + ("norm" in name))
+            parameter.copy_(noise + ("norm" in name and not name.endswith("bias")))
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""The same function as `transformers`: logits, loss, gradients, cache, greedy text and padding of GPT-2 and Llama.
+"""The same function as `transformers`: logits, loss, gradients, cache, greedy text and padding of every family.
 
 Logits agree to about 1e-6 of their size; the bands are what rounding in another order may cost.
 """
@@ -15,7 +15,7 @@ from gptcore.inference.generate import generate
 from gptcore.model import GPT
 from gptcore.model.attention import KVCache
 from gptcore.objectives.next_token import language_loss
-from tests.gptcore.oracles import assert_near, make_llama, random_ids
+from tests.gptcore.oracles import assert_near, make_family, random_ids
 
 GPT2: dict[str, dict[str, Any]] = {
     "tiny": {},
@@ -41,14 +41,66 @@ LLAMA: dict[str, dict[str, Any]] = {
     },
     "other epsilon": {"rms_norm_eps": 1e-2},
 }
-CASES = [("gpt2", name) for name in GPT2] + [("llama", name) for name in LLAMA]
+LLAMA |= {
+    "shared keys": {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 50},
+    "one head of keys, wide heads": {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 10},
+    "biases of attention": {"attention_bias": True, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "biases of the MLP": {"mlp_bias": True},
+    "stretched as Llama 3.1": {
+        "max_position_embeddings": 64,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 300.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+    "stretched evenly": {"rope_parameters": {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}},
+    "stretched beyond the context": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 100.0, "factor": 2.0}},
+}
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 20}
+QWEN2: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "shared keys, tied": {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "stretched by yarn": {"max_position_embeddings": 80, "rope_parameters": YARN},
+    "yarn with scales": {
+        "max_position_embeddings": 80,
+        "rope_parameters": YARN | {"mscale": 1.5, "mscale_all_dim": 0.7, "truncate": False, "beta_fast": 10.0},
+    },
+}
+QWEN3: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "wide heads, shared keys": {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 14},
+    "biases, tied": {"attention_bias": True, "tie_word_embeddings": True},
+}
+NEOX: dict[str, dict[str, Any]] = {
+    "a quarter of each head, side by side": {"hidden_size": 48, "num_attention_heads": 3},
+    "serial, whole heads, tanh": {
+        "use_parallel_residual": False,
+        "hidden_act": "gelu_pytorch_tanh",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0, "partial_rotary_factor": 1.0},
+    },
+    "no biases of attention, tied": {
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+        "intermediate_size": 96,
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0, "partial_rotary_factor": 0.5},
+    },
+}
+BY_FAMILY = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3, "gpt_neox": NEOX}
+CASES = [("gpt2", name) for name in GPT2] + [(kind, name) for kind, cases in BY_FAMILY.items() for name in cases]
 
 
 @pytest.fixture(scope="module", params=[*CASES, pytest.param(("gpt2", "full width"), marks=pytest.mark.slow)], ids=str)
 def pair(request: pytest.FixtureRequest, make_oracle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, GPT]:
     """An oracle with random weights, and what ``load_model`` makes of its directory."""
     kind, name = request.param
-    oracle = make_llama(**LLAMA[name]) if kind == "llama" else make_oracle(**{**GPT2, "full width": FULL_WIDTH}[name])
+    if kind == "gpt2":
+        oracle = make_oracle(**{**GPT2, "full width": FULL_WIDTH}[name])
+    else:
+        oracle = make_family(kind, **BY_FAMILY[kind][name])
     directory = tmp_path_factory.mktemp("oracle")
     oracle.save_pretrained(directory)
     return oracle, load_model(directory)

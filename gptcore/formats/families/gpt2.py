@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import TRANSPOSED, WHOLE, Row, TableFormat, missing, other_values, refuse, wrong_sizes
-from gptcore.untrusted import shown
+from gptcore.formats.parts import TRANSPOSED, WHOLE
+from gptcore.formats.table import Row, TableFormat, missing, other_values, refuse, unless, wrong_sizes
 
 # Hugging Face name                      our name                          part
 _TABLE = [
@@ -49,15 +49,14 @@ _REQUIRED = {
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
     problems = missing(stored, _FIELDS, "layer_norm_epsilon")
-    problems += wrong_sizes(stored, _FIELDS) + other_values(stored, _REQUIRED)
-    width = stored.get("n_embd")
-    if type(width) is int and stored.get("n_inner") is not None and other_values(stored, {"n_inner": 4 * width}):
-        problems.append(f"n_inner = {shown(stored['n_inner'])}: this model computes 4 * n_embd only")
-    refuse(problems)
+    inner = {"n_inner": stored["n_inner"]} if stored.get("n_inner") is not None else {}
+    problems += wrong_sizes(stored, _FIELDS) + wrong_sizes(inner, {"n_inner": "mlp_hidden"})
+    refuse(problems + other_values(stored, _REQUIRED))
     return GPTConfig(
         **{ours: stored[key] for key, ours in _FIELDS.items() if key in stored},
         dropout=stored.get("resid_pdrop", 0.1),
         tie_weights=stored.get("tie_word_embeddings", True),
+        mlp_hidden=unless(4 * stored["n_embd"], inner.get("n_inner", 0)),
     )
 
 
@@ -69,11 +68,14 @@ def _write(config: GPTConfig) -> dict[str, Any]:
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
         "tie_word_embeddings": config.tie_weights,
+        **({"n_inner": config.mlp_hidden} if config.mlp_hidden else {}),
     }
 
 
 def _expresses(config: GPTConfig) -> bool:
-    return (config.positions, config.norm, config.mlp) == ("learned", "layernorm", "gelu")
+    parts = (config.positions, config.norm, config.mlp, config.residual, config.qk_norm)
+    whole_heads = config.kv_heads == config.n_head and config.attention_width == config.d_model
+    return parts == ("learned", "layernorm", "gelu", "serial", False) and whole_heads
 
 
 FORMAT = TableFormat(

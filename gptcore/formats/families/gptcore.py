@@ -6,6 +6,7 @@ from typing import Any
 
 from gptcore.config import GPTConfig
 from gptcore.formats.table import TableFormat, missing, refuse
+from gptcore.rope_scaling import RopeScaling
 from gptcore.untrusted import shown
 
 _ENVELOPE = {"model_type", "architectures", "dtype", "id2label", "label2id"} | {
@@ -24,20 +25,22 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
         f"{shown(key)[1:-1]}: unknown to this version of gptcore"
         for key in sorted(set(stored) - set(known) - _ENVELOPE)
     ]
-    values = {name: stored[name] for name in known if name in stored}
+    values = {name: stored[name] for name in known if name in stored and name != "rope_scaling"}
     problems += [
         f"{name} = {shown(value)}: expected {_IN_WORDS[known[name]]}"
         for name, value in values.items()
         if type(value) not in ((float, int) if known[name] is float else (known[name],))
     ]
+    if not isinstance(scaling := stored.get("rope_scaling"), dict | None):
+        problems.append(f"rope_scaling = {shown(scaling)}: expected an object or null")
     refuse(problems)
-    return GPTConfig(**values)
+    return GPTConfig(**values, rope_scaling=RopeScaling(**scaling) if scaling else None)
 
 
 FORMAT = TableFormat(
     "gptcore",
     "GPT",
-    "a GPT between GPT-2 and Llama, pre-norm, with the parts below",
+    "a GPT with the parts below, pre-norm",
     ("GPT", "Classifier"),
     (),
     "head.weight",

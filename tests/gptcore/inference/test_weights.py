@@ -31,6 +31,8 @@ OPTIONS = {
     "without bias": {"bias": False},
     "all": {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "tie_weights": False, "bias": False},
     "dropout": {"dropout": 0.5},
+    "exact gelu": {"mlp": "gelu-exact", "residual": "parallel"},
+    "shared keys": {"positions": "rotary", "n_kv_head": 1, "head_width": 10, "qk_norm": True, "rotary_share": 0.4},
 }
 each_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 BAND = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.1}

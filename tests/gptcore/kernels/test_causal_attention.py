@@ -190,3 +190,28 @@ def test_without_gradients_it_keeps_no_weights_and_gives_the_same_values():
         assert torch.equal(causal_attention(*tensors), causal_attention(*tensors).detach())
         assert causal_attention(*tensors).grad_fn is None
     assert torch.equal(causal_attention(*tensors).detach(), causal_attention(*[t.detach() for t in tensors]))
+
+
+@few
+@given(layouts, st.integers(2, 4), blocks, kept, st.integers(0, 99), st.sampled_from([0.0, 0.5]))
+def test_heads_that_share_keys_are_the_same_as_heads_with_copies_of_them(
+    monkeypatch, layout: Layout, groups: int, block: int, keep: int, seed: int, dropout: float
+):
+    """Gradients of the shared keys and values are the sums of those of the copies."""
+    monkeypatch.setattr(kernel, "BLOCK", block)
+    monkeypatch.setattr(kernel, "KEPT", keep)
+    B, K, T, D = layout
+    _, k, v = example(layout, seed)
+    (q, _, _) = example((B, K * groups, T, D), seed + 1)
+
+    def copied(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        torch.manual_seed(seed)
+        return causal_attention(q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), dropout)
+
+    def shared(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        torch.manual_seed(seed)
+        return causal_attention(q, k, v, dropout)
+
+    if dropout and block < T:
+        return  # the masks of several blocks are drawn in another order
+    assert_equal_within(value_and_gradients(shared, [q, k, v]), value_and_gradients(copied, [q, k, v]), 1e-12)

@@ -1,6 +1,7 @@
 """Attention against its formula written out, and the cache against no cache."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,24 +14,32 @@ from gptcore.model.attention import CausalSelfAttention, KVCache, causal_mask
 CONFIG = GPTConfig(vocab_size=10, context_length=12, d_model=24, n_layer=2, n_head=3)
 
 
+SHARED = replace(CONFIG, n_head=4, n_kv_head=2, head_width=10)
+
+
+@pytest.fixture(params=[CONFIG, SHARED], ids=["own keys", "shared keys"])
+def config(request: pytest.FixtureRequest) -> GPTConfig:
+    return request.param
+
+
 @pytest.fixture
-def attention() -> CausalSelfAttention:
+def attention(config: GPTConfig) -> CausalSelfAttention:
     torch.manual_seed(0)
-    return CausalSelfAttention(CONFIG).eval()
+    return CausalSelfAttention(config).eval()
 
 
 def by_the_formula(attention: CausalSelfAttention, x: Tensor) -> Tensor:
     """softmax(q·kᵀ/√D, keys after the query left out)·v, a head and a row at a time, in fp64."""
-    T, C = x.shape
-    D = C // attention.n_head
+    T, D = len(x), attention.head_dim
+    H, K, _ = attention.heads
     weight, bias = attention.qkv.weight.double(), attention.qkv.bias.double()
-    q, k, v = (x.double() @ weight.T + bias).split(C, dim=1)
-    y = torch.zeros(T, C, dtype=torch.float64)
-    for h in range(attention.n_head):
-        head = slice(h * D, (h + 1) * D)
+    q, k, v = (x.double() @ weight.T + bias).split((H * D, K * D, K * D), dim=1)
+    y = torch.zeros(T, H * D, dtype=torch.float64)
+    for h in range(H):
+        head, keys = (slice(n * D, (n + 1) * D) for n in (h, h * K // H))
         for t in range(T):
-            scores = k[: t + 1, head] @ q[t, head] / math.sqrt(D)
-            y[t, head] = scores.softmax(dim=0) @ v[: t + 1, head]
+            scores = k[: t + 1, keys] @ q[t, head] / math.sqrt(D)
+            y[t, head] = scores.softmax(dim=0) @ v[: t + 1, keys]
     return y @ attention.proj.weight.double().T + attention.proj.bias.double()
 
 
@@ -61,8 +70,8 @@ def test_in_bfloat16_it_is_the_formula_too_in_training_and_not(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_cache_works_where_gradients_are_on(attention: CausalSelfAttention, dtype: torch.dtype):
-    cache = KVCache(CONFIG, batch_size=1, dtype=dtype)
+def test_a_cache_works_where_gradients_are_on(config: GPTConfig, attention: CausalSelfAttention, dtype: torch.dtype):
+    cache = KVCache(config, batch_size=1, dtype=dtype)
     x = torch.randn(1, 6, 24)
     found = []
     for piece in x.split([3, 1, 2], dim=1):
@@ -72,16 +81,19 @@ def test_a_cache_works_where_gradients_are_on(attention: CausalSelfAttention, dt
 
 
 @pytest.mark.parametrize("pieces", [[1] * 9, [9], [4, 1, 1, 3]])
-def test_a_cache_in_float32_serves_attention_in_bfloat16(attention: CausalSelfAttention, pieces: list[int]):
+def test_a_cache_in_float32_serves_attention_in_bfloat16(
+    config: GPTConfig, attention: CausalSelfAttention, pieces: list[int]
+):
     """As `generate.py` has it on a CPU: it loses nothing of what bfloat16 computes, and rounds no further."""
     x = torch.randn(2, 9, 24)
-    cache = KVCache(CONFIG, batch_size=2)
+    cache = KVCache(config, batch_size=2)
     found = []
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
         for piece in x.split(pieces, dim=1):
             found.append(attention(piece, cache=cache))
             cache.length += piece.shape[1]
-        k = attention.qkv(x)[..., 24:48].view(2, 9, 3, 8).transpose(1, 2)
+        keys = attention.qkv(x).view(2, 9, -1, config.head_dim)[:, :, config.n_head : -config.kv_heads]
+        k = keys.transpose(1, 2)
     assert (cache.keys.dtype, k.dtype) == (torch.float32, torch.bfloat16)
     kept = cache.keys[0, :, :, :9]
     assert torch.equal(kept, kept.bfloat16().float())
@@ -102,9 +114,11 @@ def test_no_gradient_flows_from_a_token_to_a_later_one(attention: CausalSelfAtte
 
 
 @pytest.mark.parametrize("pieces", [[1] * 9, [9], [4, 5], [1, 7, 1], [3, 3, 3]])
-def test_the_cache_changes_nothing_in_whatever_pieces_the_text_comes(attention: CausalSelfAttention, pieces: list[int]):
+def test_the_cache_changes_nothing_in_whatever_pieces_the_text_comes(
+    config: GPTConfig, attention: CausalSelfAttention, pieces: list[int]
+):
     x = torch.randn(2, 9, 24)
-    cache = KVCache(CONFIG, batch_size=2)
+    cache = KVCache(config, batch_size=2)
     found = []
     for piece in x.split(pieces, dim=1):
         found.append(attention(piece, cache=cache, layer=1))
@@ -124,16 +138,16 @@ def test_the_mask_of_the_newest_tokens():
     assert causal_mask(2, 4, torch.device("cpu"))[0, 0].tolist() == [[True, True, True, False], [True] * 4]
 
 
-def test_a_full_cache_refuses_more(attention: CausalSelfAttention):
-    cache = KVCache(CONFIG, batch_size=1, max_length=3)
+def test_a_full_cache_refuses_more(config: GPTConfig, attention: CausalSelfAttention):
+    cache = KVCache(config, batch_size=1, max_length=3)
     attention(torch.randn(1, 3, 24), cache=cache)
     cache.length = 3
     with pytest.raises(ValueError, match="holds 3 tokens; 4"):
         attention(torch.randn(1, 1, 24), cache=cache)
 
 
-def test_dropout_only_in_training(attention: CausalSelfAttention):
-    dropping = CausalSelfAttention(GPTConfig(vocab_size=10, context_length=12, d_model=24, n_head=3, dropout=0.5))
+def test_dropout_only_in_training(config: GPTConfig, attention: CausalSelfAttention):
+    dropping = CausalSelfAttention(replace(config, dropout=0.5))
     dropping.load_state_dict(attention.state_dict())
     x = torch.randn(1, 6, 24)
     assert torch.equal(dropping.eval()(x), attention(x))
