@@ -102,4 +102,4 @@ def test_a_family_of_models_is_opened_without_the_others(run_python, tmp_path: P
         "print(*sorted(m for m in sys.modules if m.startswith('gptcore.formats.families.')))"
     )
     assert run_python("-c", script, cwd=tmp_path).stdout.split() == ["gptcore.formats.families.gpt2"]
-    assert FAMILIES.names() == ["gpt2", "gptcore", "llama"]
+    assert FAMILIES.names() == ["gpt2", "gpt_neox", "gptcore", "llama", "qwen2", "qwen3"]

@@ -24,7 +24,7 @@ from gptcore.machine.identity import state_hash
 from gptcore.model import Classifier
 
 LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False}
-KINDS = ("gpt2", "llama", "gptcore", "classifier")
+KINDS = ("gpt2", "llama", "qwen2", "qwen3", "gpt_neox", "gptcore", "classifier")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,9 @@ def models(make_gpt, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     save_model(make_gpt(), root / "gpt2")
     save_model(make_gpt(**LLAMA), root / "llama", layout=FAMILIES["llama"])
+    save_model(make_gpt(**LLAMA | {"attention_bias": "qkv"}), root / "qwen2", layout=FAMILIES["qwen2"])
+    save_model(make_gpt(**LLAMA | {"qk_norm": True}), root / "qwen3", layout=FAMILIES["qwen3"])
+    save_model(make_gpt(positions="rotary"), root / "gpt_neox", layout=FAMILIES["gpt_neox"])
     save_model(make_gpt(**LLAMA | {"norm": "layernorm"}), root / "gptcore")
     save_model(Classifier(make_gpt(), ["a", "b"], 60), root / "classifier")
     return root
@@ -80,6 +83,9 @@ OF_LLAMA = ("vocab_size", "max_position_embeddings", "hidden_size", "num_hidden_
 SIZES = {
     "gpt2": ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"),
     "llama": (*OF_LLAMA, "intermediate_size"),
+    "qwen2": (*OF_LLAMA, "intermediate_size"),
+    "qwen3": (*OF_LLAMA, "intermediate_size"),
+    "gpt_neox": (*OF_LLAMA, "intermediate_size"),
     "gptcore": ("vocab_size", "context_length", "d_model", "n_layer", "n_head"),
 }
 NO_SIZES = [
