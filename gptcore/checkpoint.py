@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gptcore.artifact import MANIFEST, Manifest, commit, open_verified, write_tensors
 from gptcore.errors import DataError, NonFiniteLossError
-from gptcore.formats.header import opened
+from gptcore.formats.header import opened_file
 from gptcore.optim import Optimizers
 
 KIND = "training state"
@@ -149,7 +149,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    with opened(path) as (file, stored):
+    with opened_file(path) as (file, stored):
         return {name: file.get_tensor(name) for name in stored}
 
 

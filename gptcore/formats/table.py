@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gptcore.artifact import write_json, write_tensors
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
-from gptcore.formats.header import Stored, opened
+from gptcore.formats.header import WEIGHTS_FILE, Stored, Weights, opened
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
@@ -36,7 +36,7 @@ from gptcore.untrusted import shown
 MOST_PROBLEMS = 20
 """That a message lists; a config of another size than the weights has thousands."""
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE = "config.json"
 Model = GPT | Classifier
 
 
@@ -86,21 +86,19 @@ class TableFormat:
 
         Reads the header alone, and builds nothing; ``DataError`` lists everything that is wrong with it.
         """
-        path = directory / WEIGHTS_FILE
-        with opened(path) as (_, stored):
-            _, problems = self._matched(stored, config, labels)
-        self._refuse(path, problems, stored, config)
+        with opened(directory) as weights:
+            _, problems = self._matched(weights.stored, config, labels)
+        self._refuse(weights, problems, config)
 
     def read(self, directory: Path, model: Model) -> None:
         """Fill ``model``, made from the directory's ``config.json``, with the weights that lie there."""
-        path = directory / WEIGHTS_FILE
-        with opened(path) as (file, stored):
-            names, problems = self._matched(stored, model.config, len(model.labels))
-            tensors = {row: file.get_tensor(name) for row, name in names.items()}
+        with opened(directory) as weights:
+            names, problems = self._matched(weights.stored, model.config, len(model.labels))
+            tensors = {row: weights.get(name) for row, name in names.items()}
             problems += [f"{names[row]}: {p}" for row, tensor in tensors.items() if (p := _not_finite(tensor))]
-            if self.head in stored and model.config.tie_weights and not model.labels:
-                problems += self._other_head(file, stored, tensors)
-        self._refuse(path, problems, stored, model.config)
+            if self.head in weights.stored and model.config.tie_weights and not model.labels:
+                problems += self._other_head(weights, tensors)
+        self._refuse(weights, problems, model.config)
         parameters = _parameters(model)
         with torch.no_grad():
             for row, tensor in tensors.items():
@@ -179,26 +177,26 @@ class TableFormat:
             left.pop(self.head, None)  # a tied head that is stored all the same, see `_other_head`
         return found, problems + [f"{_short(left[name])}: unexpected" for name in sorted(left)]
 
-    def _other_head(self, file: Any, stored: Mapping[str, Stored], tensors: Mapping[Row, Tensor]) -> list[str]:
+    def _other_head(self, weights: Weights, tensors: Mapping[Row, Tensor]) -> list[str]:
         """A problem if a stored head is not the embedding that ``config.json`` ties it to."""
         embedding = next((tensor for row, tensor in tensors.items() if row.ours == "token_embedding.weight"), None)
         if embedding is None or (
-            stored[self.head].shape == tuple(embedding.shape)
-            and torch.equal(file.get_tensor(self.head).float(), embedding.float())
+            weights.stored[self.head].shape == tuple(embedding.shape)
+            and torch.equal(weights.get(self.head).float(), embedding.float())
         ):
             return []
         return [f"{self.head}: config.json ties it to the token embedding, but the two differ"]
 
-    def _refuse(self, path: Path, problems: list[str], stored: Iterable[str], config: GPTConfig) -> None:
+    def _refuse(self, weights: Weights, problems: list[str], config: GPTConfig) -> None:
         if not problems:
             return
         beginning = next((row.theirs for row in self.table if "{}" in row.theirs), "blocks.{}").partition("{}")[0]
-        numbers = (name.removeprefix(beginning).partition(".")[0] for name in map(self._canonical, stored))
+        numbers = (name.removeprefix(beginning).partition(".")[0] for name in map(self._canonical, weights.stored))
         layers = len({number for number in numbers if number.isdecimal()})
         asked = f" (config.json asks for {config.n_layer:,} layers, the file has {layers:,})"
         lines = "\n  ".join(_first(problems))
         told = asked if layers != config.n_layer else ""
-        raise DataError(f"{path}: {len(problems):,} problem(s) with the weights{told}:\n  {lines}")
+        raise DataError(f"{weights.path}: {len(problems):,} problem(s) with the weights{told}:\n  {lines}")
 
     def _canonical(self, name: str) -> str:
         prefix, beginnings = self.prefix

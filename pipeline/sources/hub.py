@@ -1,4 +1,4 @@
-"""A model directory in GPT-2 layout from a Hugging Face hub: ``hf://OWNER/NAME@REVISION``.
+"""A model directory from a Hugging Face hub: ``hf://OWNER/NAME@REVISION``.
 
 The hub's own client does the transport (it knows ``HF_ENDPOINT``, tokens, proxies and resuming); we choose
 the files, check them and keep them.  The client compares sizes only, so every file is hashed here: against
@@ -7,7 +7,7 @@ large files and a git blob id for small ones.  What passes becomes a directory i
 manifest of its own; it is checked at each use and works without a network.
 
 A revision is a commit, a tag or a branch.  Only a commit is the same tomorrow, and only a commit that is
-cached needs no question to the hub.  Weights are read from ``model.safetensors`` alone: a ``*.bin`` is a
+cached needs no question to the hub.  Weights are safetensors, one file or several with an index: a ``*.bin`` is a
 pickle, which can run code, and is not even downloaded.
 """
 
@@ -34,12 +34,12 @@ MODEL_FILES = (
     "config.json",
     "generation_config.json",
     "merges.txt",
-    "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
 )
-REQUIRED_FILES = ("config.json", "model.safetensors")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 KIND = "hub-model"
 MAX_ADDRESS = 200
 """Characters of an address: hubs allow 96 for OWNER/NAME, and its parts become file names in the cache."""
@@ -133,15 +133,22 @@ def _download(order: _Model) -> Path:
             "unset GPTCORE_OFFLINE, or set load_gpt2.source to a model directory on this machine"
         )
     listing = _ask(order)
-    wanted = {file.rfilename: file for file in listing.siblings or [] if file.rfilename in MODEL_FILES}
-    if missing := [name for name in REQUIRED_FILES if name not in wanted]:
-        raise DataError(f"{order.uri}: has no {missing[0]}; choose a model in GPT-2 layout with safetensors weights")
+    wanted = _wanted({file.rfilename: file for file in listing.siblings or []})
+    weights = INDEX if INDEX in wanted else WEIGHTS
+    if missing := [name for name in ("config.json", weights) if name not in wanted]:
+        raise DataError(f"{order.uri}: has no {missing[0]}; choose a model with safetensors weights")
     assert listing.sha is not None
     directory = order.shelf / listing.sha
     if _intact(directory) is None:
         _store(order, wanted, directory)
     write_atomically(order.reference, listing.sha.encode())
     return directory
+
+
+def _wanted(listed: Mapping[str, "RepoSibling"]) -> dict[str, "RepoSibling"]:
+    """What a model is: of one file of weights and several, the one."""
+    weights = {WEIGHTS} if WEIGHTS in listed else {INDEX, *filter(_SHARD.fullmatch, listed)}
+    return {name: file for name, file in listed.items() if name in MODEL_FILES or name in weights}
 
 
 def _store(order: _Model, wanted: Mapping[str, "RepoSibling"], directory: Path) -> None:

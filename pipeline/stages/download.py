@@ -95,7 +95,7 @@ class DownloadConfig:
     sources: dict[str, SourceConfig]
     """Name (also the directory in ``data/raw``) → where it comes from and what it is."""
     foundation: str = ""
-    """``hf://OWNER/NAME@REVISION`` of a model in GPT-2 layout, for ``data/raw/foundation``; empty: none."""
+    """``hf://OWNER/NAME@REVISION`` of a model, for ``data/raw/foundation``; empty: none."""
     foundation_sha256: str = ""
     """Of the foundation's ``model.safetensors``, to pin it; empty: what the hub itself declares is checked."""
     use_own: bool = False

@@ -1,13 +1,13 @@
-"""Any model directory in GPT-2's layout (or Llama's) → the foundation that fine-tuning starts from.
+"""Any model directory of a family that we compute → the foundation that fine-tuning starts from.
 
-``load_gpt2.source`` names the directory: by default our own pretrained checkpoint, which is in that
+``load_gpt2.source`` names the directory: by default our own pretrained checkpoint, which is in GPT-2's
 layout, so the same code runs every time; in the profile ``gpt2-124m`` the published weights.  Names,
 shapes, number formats and finiteness are checked, and the loaded model is compared with what
 `transformers` makes of the same directory: logits and greedy text.
 
-Llama's layout is read too, and gptcore's own, in which our checkpoints with options beyond GPT-2 are.  That
-one `transformers` can't read, so it is handed a temporary copy in Llama's layout where that is exact; where
-no architecture is, the copy is read by gptcore itself.
+gptcore's own layout, in which our checkpoints with options beyond GPT-2 are, `transformers` can't read, so it is
+handed a temporary copy in the layout of the first family that is exact; where none is, the copy is read by gptcore
+itself.
 """
 
 import tempfile
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
-from gptcore.artifact import MANIFEST, write_json
+from gptcore.artifact import MANIFEST, canonical_json, sha256_text, write_json
 from gptcore.errors import DataError
 from gptcore.formats.directory import Format, format_of, load_model, portable, read_config, save_model
+from gptcore.formats.header import weight_files
 from gptcore.formats.parts import WHOLE
-from gptcore.formats.table import WEIGHTS_FILE, TableFormat
+from gptcore.formats.table import TableFormat
 from gptcore.model import GPT
 from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
 from pipeline.contract.stage import In, Out
@@ -88,13 +89,15 @@ def _mapping(layout: Format, model: GPT) -> list[dict[str, Any]]:
 
 
 def _verified(source: Path) -> tuple[str, dict[str, dict[str, str]]]:
-    """Content hash and sources of an artifact; of a directory without a manifest, the hash of its weights."""
+    """Content hash and sources of an artifact; of a directory without a manifest, the hash of its weights' files."""
     if (source / MANIFEST).is_file():
         artifact = Artifact.open(source)
         return artifact.content_hash, artifact.sources
-    if not (source / WEIGHTS_FILE).is_file():
-        raise DataError(f"{source / WEIGHTS_FILE}: missing; set load_gpt2.source to a model directory in GPT-2 layout")
-    return file_hash(source / WEIGHTS_FILE), {}
+    files = weight_files(source)
+    if missing := [path for path in files if not path.is_file()]:
+        raise DataError(f"{missing[0]}: missing; set load_gpt2.source to a model directory with safetensors weights")
+    hashes = [file_hash(path) for path in files]
+    return hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes)), {}
 
 
 def _view(model: GPT, proof: Parity) -> View:

@@ -10,7 +10,8 @@ from typing import Any
 
 from gptcore.errors import DataError
 from gptcore.formats.directory import load_any, load_model
-from gptcore.formats.table import WEIGHTS_FILE, Model
+from gptcore.formats.header import WEIGHTS_FILE
+from gptcore.formats.table import Model
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 from pipeline.store.artifact import Artifact

@@ -234,7 +234,11 @@ BAD = [
     (["info", "--preset", "gpt5"], 64, "--preset: invalid choice: 'gpt5'"),
     (["info", "--d-model", "100", "--n-head", "3"], 64, "d_model = 100: expected a multiple of n_head = 3"),
     (["info", "--preset", "tiny", "--batch-size", "0"], 64, "batch_size = 0: expected at least 1"),
-    (["info", "{bert}"], 65, "expected model_type 'gpt2', 'gpt_neox', 'gptcore', 'llama', found 'bert'"),
+    (
+        ["info", "{bert}"],
+        65,
+        "expected model_type 'gpt2', 'gpt_neox', 'gptcore', 'llama', 'qwen2', 'qwen3', found 'bert'",
+    ),
 ]
 
 

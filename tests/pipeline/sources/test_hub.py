@@ -1,6 +1,7 @@
 """``fetch_model`` with the real client of the Hugging Face hub, against a hub on this machine."""
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from gptcore.artifact import open_verified
 from gptcore.errors import DataError, ParameterError, SourceUnavailableError
+from gptcore.formats.directory import load_model
+from gptcore.machine.identity import state_hash
 from pipeline.sources import hub
 from tests.hub_server import HubServer, save_tiny_gpt2
 
@@ -32,6 +35,21 @@ def test_a_model_arrives_without_what_nobody_should_load(server: HubServer, mode
     assert {path.name for path in directory.iterdir()} == wanted | {"manifest.json"}
     assert all((directory / name).read_bytes() == (model / name).read_bytes() for name in wanted)
     assert open_verified(directory).config == {"repository": "owner/tiny", "commit": server.commit("owner/tiny")}
+
+
+def test_a_model_in_several_files_arrives_whole(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import GPT2LMHeadModel
+
+    shutil.copytree(model, tmp_path / "large")
+    (tmp_path / "large" / "model.safetensors").unlink()
+    GPT2LMHeadModel.from_pretrained(model).save_pretrained(tmp_path / "large", max_shard_size="20KB")
+    (tmp_path / "large" / "model-notes.safetensors").write_bytes(b"not to be fetched")
+    with HubServer({"owner/large": tmp_path / "large"}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        directory = hub.fetch_model("hf://owner/large", tmp_path / "cache")
+    assert len(list(directory.glob("*.safetensors"))) > 1
+    assert not (directory / "model-notes.safetensors").exists()
+    assert state_hash(load_model(directory)) == state_hash(load_model(model))
 
 
 def test_a_pinned_model_is_asked_for_once(server: HubServer, tmp_path: Path) -> None:
