@@ -8,7 +8,7 @@ from gptcore.ranges import Checked, relation, wrong
 @dataclass(frozen=True)
 class LoadGpt2Config(Checked):
     source: str
-    """Model directory in GPT-2's, Llama's or gptcore's layout; the flag ``--source`` names another."""
+    """Model directory of any family that is computed (docs/architecture.md); the flag ``--source`` names another."""
 
     @relation("source")
     def _is_a_path(self) -> str | None:
