@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gptcore.artifact import MANIFEST, Manifest, commit, open_verified, write_tensors
 from gptcore.errors import DataError, NonFiniteLossError
-from gptcore.formats.header import opened_file
+from gptcore.formats.containers.safetensors import opened_file
 from gptcore.optim import Optimizers
 
 KIND = "training state"

@@ -1,4 +1,4 @@
-"""Model directories ↔ our models, whatever the family.
+"""Model directories and GGUF files ↔ our models, whatever the family.
 
 A directory holds ``config.json``, weights and, if it has a vocabulary, ``vocab.json`` and ``merges.txt``.  Our own
 checkpoints are such directories too, so what loads a published GPT-2 is what loads our models, every day.
@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
+from gptcore.formats.containers import CONFIG_FILE, container_of
 from gptcore.formats.families import FAMILIES
-from gptcore.formats.table import CONFIG_FILE, Model
+from gptcore.formats.table import Model
 from gptcore.memory import memory
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
 from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
-from gptcore.untrusted import read_json, shown
+from gptcore.untrusted import shown
 
 LONGEST_LABEL = 1_000
 """Characters."""
@@ -109,14 +110,9 @@ def save_model(
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """``config.json`` as a dictionary; refuses what is of no family that we read."""
-    path = Path(directory) / CONFIG_FILE
-    try:
-        fields = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: missing; expected a model directory, an export or a checkpoint") from None
-    except ValueError as error:
-        raise DataError(f"{path}: expected a model's configuration in JSON: {error}") from None
+    """``config.json`` as a dictionary, made up for a GGUF file; refuses what is of no family that we read."""
+    container = container_of(directory := Path(directory))
+    path, fields = container.stated_in(directory), container.config_fields(directory)
     found = fields.get("model_type") if isinstance(fields, dict) else type(fields).__name__
     if not isinstance(fields, dict) or found not in FAMILIES:
         raise DataError(f"{path}: expected model_type {', '.join(map(repr, FAMILIES.names()))}, found {shown(found)}")
@@ -132,9 +128,13 @@ def gpt_config(directory: Path | str, fields: Mapping[str, Any] | None = None) -
     try:
         return format_of(fields).read_config(fields)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{Path(directory) / CONFIG_FILE}: {error}") from None
+        raise DataError(f"{_stated_in(directory)}: {error}") from None
     except KeyError as error:
-        raise DataError(f"{Path(directory) / CONFIG_FILE}: {error.args[0]}: missing") from None
+        raise DataError(f"{_stated_in(directory)}: {error.args[0]}: missing") from None
+
+
+def _stated_in(directory: Path | str) -> Path:
+    return container_of(Path(directory)).stated_in(Path(directory))
 
 
 def load_vocabulary(directory: Path | str) -> Tokenizer:

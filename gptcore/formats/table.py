@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from gptcore.artifact import write_json, write_tensors
 from gptcore.config import GPTConfig
 from gptcore.errors import DataError
-from gptcore.formats.header import WEIGHTS_FILE, Stored, Weights, opened
+from gptcore.formats.containers import CONFIG_FILE, Stored, Weights, container_of
+from gptcore.formats.containers.safetensors import WEIGHTS_FILE
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
@@ -36,7 +37,6 @@ from gptcore.untrusted import shown
 MOST_PROBLEMS = 20
 """That a message lists; a config of another size than the weights has thousands."""
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
-CONFIG_FILE = "config.json"
 Model = GPT | Classifier
 
 
@@ -86,13 +86,13 @@ class TableFormat:
 
         Reads the header alone, and builds nothing; ``DataError`` lists everything that is wrong with it.
         """
-        with opened(directory) as weights:
+        with container_of(directory).opened(directory) as weights:
             _, problems = self._matched(weights.stored, config, labels)
         self._refuse(weights, problems, config)
 
     def read(self, directory: Path, model: Model) -> None:
         """Fill ``model``, made from the directory's ``config.json``, with the weights that lie there."""
-        with opened(directory) as weights:
+        with container_of(directory).opened(directory) as weights:
             names, problems = self._matched(weights.stored, model.config, len(model.labels))
             tensors = {row: weights.get(name) for row, name in names.items()}
             problems += [f"{names[row]}: {p}" for row, tensor in tensors.items() if (p := _not_finite(tensor))]

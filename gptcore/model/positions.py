@@ -44,11 +44,16 @@ def _table(length: int, width: int, theta: float, scaling: RopeScaling | None, d
     """(2, S, D): cos and sin, the sines of the first half negative (what ``roll`` brings there is -x)."""
     frequencies = 1.0 / theta ** (torch.arange(0, width, 2, device=device).float() / width)  # (D/2)
     if scaling is not None:
-        frequencies = _STRETCH[scaling.kind](frequencies, scaling, theta)
+        frequencies = stretched(frequencies, scaling, theta)
     angles = torch.arange(length, device=device).float()[:, None] * frequencies  # (S, D/2)
     cos, sin = angles.cos(), angles.sin()
     table = torch.stack([torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)])
     return table if scaling is None else table * scaling.attention_factor
+
+
+def stretched(frequencies: Tensor, scaling: RopeScaling, theta: float) -> Tensor:
+    """The frequencies (D/2), in radians a token, of a longer context."""
+    return _STRETCH[scaling.kind](frequencies, scaling, theta)
 
 
 def _linear(frequencies: Tensor, scaling: RopeScaling, theta: float) -> Tensor:

@@ -19,8 +19,8 @@ from typing import Any
 from gptcore import runtime
 from gptcore.artifact import MANIFEST, canonical_json, sha256_text, write_json
 from gptcore.errors import DataError
+from gptcore.formats.containers import container_of
 from gptcore.formats.directory import Format, format_of, load_model, portable, read_config, save_model
-from gptcore.formats.header import weight_files
 from gptcore.formats.parts import WHOLE
 from gptcore.formats.table import TableFormat
 from gptcore.model import GPT
@@ -93,7 +93,7 @@ def _verified(source: Path) -> tuple[str, dict[str, dict[str, str]]]:
     if (source / MANIFEST).is_file():
         artifact = Artifact.open(source)
         return artifact.content_hash, artifact.sources
-    files = weight_files(source)
+    files = container_of(source).files(source)
     if missing := [path for path in files if not path.is_file()]:
         raise DataError(f"{missing[0]}: missing; set load_gpt2.source to a model directory with safetensors weights")
     hashes = [file_hash(path) for path in files]

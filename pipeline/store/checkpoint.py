@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from gptcore.errors import DataError
+from gptcore.formats.containers.safetensors import WEIGHTS_FILE
 from gptcore.formats.directory import load_any, load_model
-from gptcore.formats.header import WEIGHTS_FILE
 from gptcore.formats.table import Model
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer

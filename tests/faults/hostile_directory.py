@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.artifact import FORMAT, MANIFEST, canonical_json, sha256_file, sha256_text
-from gptcore.formats.header import WEIGHTS_FILE
-from gptcore.formats.table import CONFIG_FILE
+from gptcore.formats.containers import CONFIG_FILE
+from gptcore.formats.containers.safetensors import WEIGHTS_FILE
 from tests.faults import hostile_json, hostile_tensors, hostile_vocabulary
 
 Spoil = Callable[[random.Random, Path], str]

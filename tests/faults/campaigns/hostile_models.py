@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from gptcore.__main__ import main
+from gptcore.formats.containers import CONFIG_FILE
 from gptcore.formats.directory import load_any
-from gptcore.formats.table import CONFIG_FILE, Model
+from gptcore.formats.table import Model
 from gptcore.model import GPT, Classifier
 from tests.faults import bounded, small
 from tests.faults.bounded import Ended

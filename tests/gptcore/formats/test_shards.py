@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from gptcore.errors import DataError
 from gptcore.formats import directory as formats
+from gptcore.formats.containers.safetensors import INDEX_FILE, files
 from gptcore.formats.directory import load_model
-from gptcore.formats.header import INDEX_FILE, weight_files
 from tests.gptcore.oracles import assert_near, make_llama, random_ids
 
 
@@ -35,7 +35,7 @@ def shards(directory: Path) -> list[Path]:
 
 def test_a_model_in_several_files_is_the_same_model(sharded: Path):
     assert len(shards(sharded)) > 2
-    assert weight_files(sharded) == [sharded / INDEX_FILE, *shards(sharded)]
+    assert files(sharded) == [sharded / INDEX_FILE, *shards(sharded)]
     oracle, model = make_llama(), load_model(sharded)
     ids = random_ids(model)
     with torch.inference_mode():

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from gptcore.errors import DataError
+from gptcore.formats.containers import CONFIG_FILE, Container, Stored, Weights
 from gptcore.untrusted import MB, open_plain, parse_json, read_json, shown
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -23,29 +23,6 @@ LIMIT = 8 * MB
 """Of a header; GPT-2's has 15 kB."""
 MOST_FILES = 1_000
 _SHARD = re.compile(r"[A-Za-z0-9][\w.-]{0,200}\.safetensors", re.ASCII)
-
-
-class Stored(NamedTuple):
-    """A tensor as the header describes it."""
-
-    dtype: str
-    """In the format's words: F32, BF16, …"""
-    shape: tuple[int, ...]
-
-
-class Weights(NamedTuple):
-    """The open files of a model."""
-
-    path: Path
-    """Of the file, or of the index, for messages."""
-    stored: dict[str, Stored]
-    """Tensors by name."""
-    files: dict[str, Any]
-    """Name of a tensor → the open file in which it is."""
-
-    def get(self, name: str) -> Tensor:
-        """Read it."""
-        return self.files[name].get_tensor(name)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -67,12 +44,28 @@ def opened(directory: Path) -> Iterator[Weights]:
         )
 
 
-def weight_files(directory: Path) -> list[Path]:
+def files(directory: Path) -> list[Path]:
     """The files that ``opened`` reads, the index first; raises ``DataError`` for an index that is none."""
     if (directory / WEIGHTS_FILE).exists() or not (directory / INDEX_FILE).exists():
         return [directory / WEIGHTS_FILE]
     index = directory / INDEX_FILE
     return [index, *(directory / name for name in sorted(set(_read_index(index).values())))]
+
+
+def stated_in(directory: Path) -> Path:
+    """``config.json``."""
+    return directory / CONFIG_FILE
+
+
+def config_fields(directory: Path) -> Any:
+    """What it holds."""
+    path = directory / CONFIG_FILE
+    try:
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: missing; expected a model directory, an export or a checkpoint") from None
+    except ValueError as error:
+        raise DataError(f"{path}: expected a model's configuration in JSON: {error}") from None
 
 
 def _read_index(path: Path) -> dict[str, str]:
@@ -130,3 +123,6 @@ def _header(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected a header of names, found {shown(header)}")
     header.pop("__metadata__", None)
     return header
+
+
+CONTAINER = Container(stated_in, config_fields, opened, files)
