@@ -8,10 +8,10 @@ The defaults are GPT-2's.  Every other field changes one thing about it, and the
 combinations are Llama (Touvron et al., 2023), Qwen2, Qwen3 and GPT-NeoX (docs/architecture.md).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from gptcore.ranges import Checked, Context, Number, OneOf, Switch, Whole, relation
+from gptcore.ranges import LATER, Checked, Context, Number, OneOf, Switch, Whole, later, relation
 from gptcore.rope_scaling import RopeScaling
 
 CHOICES = {
@@ -57,19 +57,19 @@ class Architecture(Checked):
     mlp: Annotated[str, OneOf(CHOICES["mlp"])] = "gelu"
     """``gelu``: widened, GELU in its tanh form; ``gelu-exact``: by the error function, as GPT-NeoX has it; ``swiglu``:
     gated by SiLU (Shazeer, 2020); see ``mlp_width``."""
-    mlp_hidden: Annotated[int, Whole(0, 1_048_576)] = 0
+    mlp_hidden: Annotated[int, Whole(0, 1_048_576)] = later(0)
     """Channels between the MLP's layers; 0: what ``mlp_width`` says."""
-    n_kv_head: Annotated[int, Whole(0, 1_024)] = 0
+    n_kv_head: Annotated[int, Whole(0, 1_024)] = later(0)
     """Heads of keys and values, each shared by n_head / n_kv_head queries (Ainslie et al., 2023); 0: n_head."""
-    head_width: Annotated[int, Whole(0, 65_536)] = 0
+    head_width: Annotated[int, Whole(0, 65_536)] = later(0)
     """Channels of an attention head; 0: d_model / n_head."""
-    attention_bias: Annotated[str, OneOf(CHOICES["attention_bias"])] = "same"
+    attention_bias: Annotated[str, OneOf(CHOICES["attention_bias"])] = later("same")
     """Which of attention's layers have a bias: as ``bias`` says, none, queries, keys and values (Qwen2), or all."""
-    qk_norm: Annotated[bool, Switch()] = False
+    qk_norm: Annotated[bool, Switch()] = later(False)
     """Whether each head's queries and keys pass an RMSNorm before they are turned (Qwen3)."""
-    rotary_share: Annotated[float, Number(0, 1, open_low=True)] = 1.0
+    rotary_share: Annotated[float, Number(0, 1, open_low=True)] = later(1.0)
     """Share of a head's channels, the first ones, that rotary positions turn (GPT-NeoX: a quarter)."""
-    residual: Annotated[str, OneOf(CHOICES["residual"])] = "serial"
+    residual: Annotated[str, OneOf(CHOICES["residual"])] = later("serial")
     """``serial``: the MLP sees what attention added; ``parallel``: both see the block's input (GPT-NeoX)."""
 
     @relation("d_model", "n_head", "head_width")
@@ -152,7 +152,7 @@ class GPTConfig(Architecture):
     n_layer: Layers = 12
     n_head: Heads = 12
     dropout: Probability = 0.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: RopeScaling | None = field(default=None, metadata={LATER: True})
     """How rotary positions were stretched over a longer context than the model was trained on, if they were."""
 
     @classmethod

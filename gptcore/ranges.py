@@ -127,6 +127,16 @@ class Each:
         return f"each to be {self.rule}" if self.rule else "anything"
 
 
+LATER = "later"
+"""Marks, in the metadata of a dataclass' field, an option that a later version added: a record of a configuration
+names it only where it is used."""
+
+
+def later(default: Any) -> Any:
+    """A field with this default that is marked ``LATER``."""
+    return dataclasses.field(default=default, metadata={LATER: True})
+
+
 Batch = Annotated[int, Whole(1, 65_536)]
 """Rows of a batch."""
 Context = Annotated[int, Whole(1, 1_048_576)]

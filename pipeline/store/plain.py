@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.artifact import write_atomically
+from gptcore.ranges import LATER
 
 
 def as_plain(config: Any) -> Any:
-    """A dataclass, or a dictionary of them, as plain data for manifests and trackers."""
+    """A dataclass, or a dictionary of them, as plain data for manifests and trackers.
+
+    A field marked ``LATER`` is there only where it isn't its default: an option that a later version adds changes no
+    byte of what is made without it.
+    """
     if isinstance(config, Mapping):
         return {name: as_plain(value) for name, value in config.items()}
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    unused = {
+        f.name for f in dataclasses.fields(config) if LATER in f.metadata and getattr(config, f.name) == f.default
+    }
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in unused}
+    return json.loads(json.dumps(values))
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

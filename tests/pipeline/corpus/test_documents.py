@@ -216,3 +216,13 @@ def test_labelled_text_is_not_training_text(tmp_path: Path) -> None:
 def test_parse_names_the_file_as_the_caller_calls_it() -> None:
     with pytest.raises(DataError, match=r"^my file\.txt: expected UTF-8"):
         list(parse(io.BytesIO(b"\xff"), TEXT, "my file.txt", Skipped()))
+
+
+def test_a_file_without_a_document_in_ten_thousand_lines_is_refused_there() -> None:
+    lines = b"{\n" * 10_000
+    with pytest.raises(DataError, match=r"own/x\.jsonl: expected JSON lines .*'text'.*\(line 1: invalid_json\)"):
+        list(parse(io.BytesIO(lines + b"{\n"), JSONL, "own/x.jsonl", Skipped()))
+    skipped = Skipped()
+    good = b'{"text": "a"}\n'
+    assert [row.text for row in parse(io.BytesIO(good + lines + good), JSONL, "own/x.jsonl", skipped)] == ["a", "a"]
+    assert skipped["invalid_json"] == 10_000
