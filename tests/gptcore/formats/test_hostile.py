@@ -400,10 +400,10 @@ def test_refusing_costs_less_than_a_second_and_512_mb(run_python, models: Path, 
 
 def test_a_good_model_is_read_once(models: Path, monkeypatch: pytest.MonkeyPatch):
     """What holds the header against the config reads no tensor."""
-    from gptcore.formats import header
+    from gptcore.formats.containers import safetensors
 
     opened: list[str] = []
-    real = header.safe_open
+    real = safetensors.safe_open
 
     class Watched:
         def __init__(self, path: Path, framework: str) -> None:
@@ -420,6 +420,6 @@ def test_a_good_model_is_read_once(models: Path, monkeypatch: pytest.MonkeyPatch
             opened.append(name)
             return self.file.get_tensor(name)
 
-    monkeypatch.setattr(header, "safe_open", Watched)
+    monkeypatch.setattr(safetensors, "safe_open", Watched)
     load_model(models / "gpt2")
     assert len(opened) == len(set(opened)) == 28

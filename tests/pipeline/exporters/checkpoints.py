@@ -34,7 +34,7 @@ FACTS = {
 }
 
 LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "tie_weights": False}
-MIXED = {"positions": "rotary", "tie_weights": False}
+MIXED = {"positions": "rotary", "norm": "rmsnorm", "tie_weights": False}
 MakeCheckpoint = Callable[..., Path]
 
 

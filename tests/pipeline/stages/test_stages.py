@@ -265,9 +265,10 @@ def test_load_gpt2_proves_parity_and_refuses_the_rest(project: Path) -> None:
     ("options", "reader"),
     [
         ({"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False}, "transformers"),
-        ({"positions": "rotary", "tie_weights": False}, "gptcore"),
+        ({"positions": "rotary", "tie_weights": False}, "transformers"),
+        ({"positions": "rotary", "norm": "rmsnorm", "tie_weights": False}, "gptcore"),
     ],
-    ids=["llama", "mixed"],
+    ids=["llama", "neox", "mixed"],
 )
 def test_an_architecture_beyond_gpt2_becomes_the_foundation(
     project: Path, options: dict[str, Any], reader: str
@@ -302,7 +303,7 @@ def test_the_foundation_may_be_in_llamas_layout(project: Path) -> None:
         "hugging_face": "model.layers.{}.self_attn.k_proj.weight",
         "ours": "blocks.{}.attn.qkv.weight",
         "transposed": False,
-        "part": "2/3",
+        "part": "k",
     } in mapping
 
 
