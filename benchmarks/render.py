@@ -38,7 +38,8 @@ METHOD = """## What runs
 - llms-from-scratch generates without a cache: its package's cached GPT-2 lacks the attributes its loop asks for. It
   is given 8 new tokens instead of 128, which favours it.
 - **limit/gemm**: the best of square products of 1,024, 2,048 and 4,096, sustained, in
-  bf16 where that is fast. A training token counts 6·N + 12·n_layer·d_model·T operations (N: parameters of the matrices; attention's masked half is counted).
+  bf16 where that is fast. A training token counts
+  6·N + 12·n_layer·d_model·T operations (N: parameters of the matrices; attention's masked half is counted).
 - **limit/stream**: every weight matrix, head included, times one vector with `F.linear`, once a token: the
   weight-streaming limit of plain PyTorch, which reads a matrix as it lies. A model whose matrices were laid out
   beforehand can exceed it; **limit/laid-out** is the same pass over matrices laid out as ours are.
