@@ -29,6 +29,12 @@ Probability = Annotated[float, Number(0, 1, open_high=True)]
 Vocabulary = Annotated[int, Whole(1, 16_777_216)]
 
 
+def usual_mlp_width(d_model: int, gated: bool) -> int:
+    """4·d_model, or for SwiGLU, whose three matrices should cost what two do, 8/3·d_model rounded up to a multiple
+    of 64."""
+    return -(-8 * d_model // (3 * 64)) * 64 if gated else 4 * d_model
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Checked):
     """What one chooses of a model; its vocabulary and context come from the data."""
@@ -56,9 +62,9 @@ class Architecture(Checked):
     """``layernorm``, or ``rmsnorm``, which neither subtracts the mean nor adds a bias (Zhang & Sennrich, 2019)."""
     mlp: Annotated[str, OneOf(CHOICES["mlp"])] = "gelu"
     """``gelu``: widened, GELU in its tanh form; ``gelu-exact``: by the error function, as GPT-NeoX has it; ``swiglu``:
-    gated by SiLU (Shazeer, 2020); see ``mlp_width``."""
+    gated by SiLU (Shazeer, 2020)."""
     mlp_hidden: Annotated[int, Whole(0, 1_048_576)] = later(0)
-    """Channels between the MLP's layers; 0: what ``mlp_width`` says."""
+    """Channels between the MLP's layers; 0: ``usual_mlp_width``."""
     n_kv_head: Annotated[int, Whole(0, 1_024)] = later(0)
     """Heads of keys and values, each shared by n_head / n_kv_head queries (Ainslie et al., 2023); 0: n_head."""
     head_width: Annotated[int, Whole(0, 65_536)] = later(0)
@@ -131,9 +137,8 @@ class Architecture(Checked):
 
     @property
     def mlp_width(self) -> int:
-        """Channels between the MLP's layers: 4·d_model, or for SwiGLU, whose three matrices should cost what two
-        do, 8/3·d_model rounded up to a multiple of 64."""
-        return self.mlp_hidden or (-(-8 * self.d_model // (3 * 64)) * 64 if self.gated else 4 * self.d_model)
+        """Channels between the MLP's layers."""
+        return self.mlp_hidden or usual_mlp_width(self.d_model, self.gated)
 
     def for_data(self, vocab_size: int, context_length: int) -> "GPTConfig":
         """The whole configuration."""

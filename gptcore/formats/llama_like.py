@@ -4,13 +4,13 @@ The relatives differ in which of attention's layers have a bias, and in norms on
 in `families`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gptcore.config import GPTConfig
+from gptcore.config import GPTConfig, usual_mlp_width
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import Row, missing, other_values, refuse, unless, wrong_sizes
+from gptcore.formats.table import MLP_WIDTH, SIZES, Row, TableFormat, missing, other_values, refuse, unless, wrong_sizes
 from gptcore.untrusted import shown
 
 # Hugging Face name                                  our name                         part
@@ -42,14 +42,7 @@ TABLE = tuple(Row(*row) for row in _TABLE)
 BUFFERS = (".rotary_emb.inv_freq",)
 """Of older versions of `transformers`."""
 
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "context_length",
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-    "intermediate_size": "mlp_hidden",
-}
+_SIZES = SIZES | {MLP_WIDTH: "mlp_hidden"}
 _HEADS = {"num_key_value_heads": "n_kv_head", "head_dim": "head_width"}
 
 
@@ -80,7 +73,7 @@ def read_config(
     refuse(found)
     width, heads = given["hidden_size"], given["num_attention_heads"]
     return GPTConfig(
-        **{ours: given[theirs] for theirs, ours in _SIZES.items() if ours != "mlp_hidden"},
+        **{ours: given[theirs] for theirs, ours in SIZES.items()},
         n_kv_head=unless(heads, given.get("num_key_value_heads")),
         head_width=unless(width // heads if width % heads == 0 else 0, given.get("head_dim")),
         layer_norm_eps=given.get("rms_norm_eps", 1e-6),
@@ -91,7 +84,7 @@ def read_config(
         positions="rotary",
         norm="rmsnorm",
         mlp="swiglu",
-        mlp_hidden=unless(-(-8 * width // (3 * 64)) * 64, given["intermediate_size"]),
+        mlp_hidden=unless(usual_mlp_width(width, gated=True), given[MLP_WIDTH]),
         **(options(flags) if options else {}),
     )
 
@@ -99,8 +92,8 @@ def read_config(
 def write_config(config: GPTConfig) -> dict[str, Any]:
     """The fields that all of them have."""
     return {
-        **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items() if ours != "mlp_hidden"},
-        "intermediate_size": config.mlp_width,
+        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
+        MLP_WIDTH: config.mlp_width,
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_dim,
         "rms_norm_eps": config.layer_norm_eps,
@@ -116,3 +109,19 @@ def expresses(config: GPTConfig) -> bool:
     """What all of them compute."""
     parts = (config.positions, config.norm, config.mlp, config.residual, config.rotary_share)
     return parts == ("rotary", "rmsnorm", "swiglu", "serial", 1.0)
+
+
+def family(
+    model_type: str,
+    classes: str,
+    description: str,
+    read: Callable[[Mapping[str, Any]], GPTConfig],
+    write: Callable[[GPTConfig], dict[str, Any]],
+    expresses: Callable[[GPTConfig], bool],
+) -> TableFormat:
+    """One of them; ``classes`` is how `transformers` begins the names of its classes."""
+    architectures = (f"{classes}ForCausalLM", f"{classes}ForSequenceClassification")
+    title = f"{classes}-type"
+    return TableFormat(
+        model_type, title, description, architectures, TABLE, "lm_head.weight", expresses, read, write, buffers=BUFFERS
+    )

@@ -34,6 +34,15 @@ from gptcore.ranges import Whole, rules
 from gptcore.tokenizer import Tokenizer
 from gptcore.untrusted import shown
 
+SIZES = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "context_length",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+}
+"""Theirs → ours, in the words of every family after GPT-2."""
+MLP_WIDTH = "intermediate_size"
 MOST_PROBLEMS = 20
 """That a message lists; a config of another size than the weights has thousands."""
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}

@@ -7,10 +7,10 @@ key and value of a head stand together in one matrix.
 from collections.abc import Mapping
 from typing import Any
 
-from gptcore.config import GPTConfig
+from gptcore.config import GPTConfig, usual_mlp_width
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import Row, TableFormat, missing, refuse, unless, wrong_sizes
+from gptcore.formats.table import MLP_WIDTH, SIZES, Row, TableFormat, missing, refuse, unless, wrong_sizes
 from gptcore.untrusted import shown
 
 # Hugging Face name                                            our name                      part
@@ -34,14 +34,7 @@ _TABLE = [
     ("score.weight",                                           "score.weight",               WHOLE),
 ]  # fmt: skip
 
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "context_length",
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-    "intermediate_size": "mlp_hidden",
-}
+_SIZES = SIZES | {MLP_WIDTH: "mlp_hidden"}
 _SWITCHES = {"attention_bias": True, "use_parallel_residual": True, "tie_word_embeddings": False}
 _ACTIVATIONS = {"gelu": "gelu-exact", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu"}
 
@@ -59,9 +52,9 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
         found.append(f"hidden_act = {shown(act)}: expected one of {', '.join(_ACTIVATIONS)}")
     refuse(found)
     return GPTConfig(
-        **{ours: given[theirs] for theirs, ours in _SIZES.items() if ours != "mlp_hidden"},
+        **{ours: given[theirs] for theirs, ours in SIZES.items()},
         mlp=_ACTIVATIONS[act],
-        mlp_hidden=unless(4 * given["hidden_size"], given["intermediate_size"]),
+        mlp_hidden=unless(usual_mlp_width(given["hidden_size"], gated=False), given[MLP_WIDTH]),
         layer_norm_eps=given.get("layer_norm_eps", 1e-5),
         dropout=given.get("hidden_dropout", 0.0),
         attention_bias="same" if flags["attention_bias"] else "none",
@@ -76,8 +69,8 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
 
 def _write(config: GPTConfig) -> dict[str, Any]:
     return {
-        **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items() if ours != "mlp_hidden"},
-        "intermediate_size": config.mlp_width,
+        **{theirs: getattr(config, ours) for theirs, ours in SIZES.items()},
+        MLP_WIDTH: config.mlp_width,
         "hidden_act": "gelu" if config.mlp == "gelu-exact" else "gelu_pytorch_tanh",
         "layer_norm_eps": config.layer_norm_eps,
         "attention_bias": config.qkv_bias,

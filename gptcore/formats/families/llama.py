@@ -9,7 +9,6 @@ from typing import Any
 
 from gptcore.config import GPTConfig
 from gptcore.formats import llama_like
-from gptcore.formats.table import TableFormat
 
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
@@ -29,15 +28,6 @@ def _expresses(config: GPTConfig) -> bool:
     return llama_like.expresses(config) and not config.qk_norm and config.qkv_bias == config.attention_proj_bias
 
 
-FORMAT = TableFormat(
-    "llama",
-    "Llama-type",
-    "Llama (pre-norm, RMSNorm, SwiGLU, rotary positions)",
-    ("LlamaForCausalLM", "LlamaForSequenceClassification"),
-    llama_like.TABLE,
-    "lm_head.weight",
-    _expresses,
-    _read,
-    _write,
-    buffers=llama_like.BUFFERS,
+FORMAT = llama_like.family(
+    "llama", "Llama", "Llama (pre-norm, RMSNorm, SwiGLU, rotary positions)", _read, _write, _expresses
 )

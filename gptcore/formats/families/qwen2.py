@@ -5,7 +5,6 @@ from typing import Any
 
 from gptcore.config import GPTConfig
 from gptcore.formats import llama_like
-from gptcore.formats.table import TableFormat
 
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
@@ -24,15 +23,6 @@ def _expresses(config: GPTConfig) -> bool:
     return llama_like.expresses(config) and not config.qk_norm and whole and biases == (False, True, False)
 
 
-FORMAT = TableFormat(
-    "qwen2",
-    "Qwen2-type",
-    "Qwen2 (Llama with biases for queries, keys and values)",
-    ("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"),
-    llama_like.TABLE,
-    "lm_head.weight",
-    _expresses,
-    _read,
-    _write,
-    buffers=llama_like.BUFFERS,
+FORMAT = llama_like.family(
+    "qwen2", "Qwen2", "Qwen2 (Llama with biases for queries, keys and values)", _read, _write, _expresses
 )

@@ -5,7 +5,6 @@ from typing import Any
 
 from gptcore.config import GPTConfig
 from gptcore.formats import llama_like
-from gptcore.formats.table import TableFormat
 
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
@@ -27,15 +26,4 @@ def _expresses(config: GPTConfig) -> bool:
     return llama_like.expresses(config) and config.qk_norm and of_attention and not config.bias
 
 
-FORMAT = TableFormat(
-    "qwen3",
-    "Qwen3-type",
-    "Qwen3 (Llama with norms on queries and keys)",
-    ("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"),
-    llama_like.TABLE,
-    "lm_head.weight",
-    _expresses,
-    _read,
-    _write,
-    buffers=llama_like.BUFFERS,
-)
+FORMAT = llama_like.family("qwen3", "Qwen3", "Qwen3 (Llama with norms on queries and keys)", _read, _write, _expresses)

@@ -78,7 +78,7 @@ def test_it_is_pytorchs_kernel(monkeypatch, layout: Layout, block: int, keep: in
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), example(layout, seed, torch.float32)
     )
     found = value_and_gradients(causal_attention, example(layout, seed, torch.float32))
-    assert_equal_within(found, theirs, 1e-4, least=1e-2)  # of one token theirs has gradients of 2e-7, which are 0
+    assert_equal_within(found, theirs, 1e-4, least=5e-3)  # of one token theirs has gradients of 2e-7, which are 0
 
 
 @pytest.mark.parametrize("keep", [0, 10**9])

@@ -87,9 +87,10 @@ def test_it_is_cross_entropy_for_every_shape(
     ours = ((size * hidden).to(dtype)[None].requires_grad_(), weight.to(dtype).requires_grad_(), targets[None])
     found = value_and_gradients(next_token_loss, ours)
     assert [t.dtype for t in found] == [torch.float32, dtype, dtype]
+    band = 2e-6 if size <= 1 else 5e-6  # logits of a hundred are rounded at 8e-6
     for one, other in zip(found, exact, strict=True):
         torch.testing.assert_close(
-            one.double().view_as(other), other, rtol=2e-5, atol=5e-6 * max(1.0, other.abs().max().item())
+            one.double().view_as(other), other, rtol=2e-5, atol=band * max(1.0, other.abs().max().item())
         )
 
 
