@@ -4,7 +4,8 @@ A plain DVC checks an object out without hashing it once it is write-protected, 
 comes back without a word, a metrics file too: git has it, but the run cache keeps a copy.  What is wrong here is set
 aside under ``damaged/``, where DVC finds nothing; then it runs the stage.
 
-Sizes in entries of the run cache are in no hash, and DVC decides nothing by them.
+Sizes in entries of the run cache are in no hash, and DVC decides nothing by them; that they are numbers is looked at,
+for DVC adds them up.
 
 Nothing of DVC is imported: these are a dozen lines of its formats, stable since its version 3, and a test holds
 them to what the installed version writes.
@@ -97,5 +98,7 @@ def _hashed(value: Any) -> Any:
     if isinstance(value, list):
         return [_hashed(item) for item in value]
     if isinstance(value, dict):
+        if not all(type(value[key]) is int and value[key] >= 0 for key in UNHASHED if key in value):
+            raise ValueError(f"{' or '.join(UNHASHED)} is no count")
         return {key: _hashed(item) for key, item in value.items() if key not in UNHASHED}
     return value

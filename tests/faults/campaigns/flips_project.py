@@ -6,12 +6,15 @@ routines are called here in this process on a copy of the few files that a trial
 """
 
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.orchestration.integrity.dvc_cache import Cache
 from pipeline.orchestration.integrity.findings import Finding
@@ -32,12 +35,8 @@ class Kind:
     """Of a project's folder: everything that is not as it should be."""
     beside: tuple[str, ...] = ()
     """What must be there to judge by."""
-    meaningless: re.Pattern[bytes] | None = None
-    """What of a file nobody reads, and no hash covers."""
-
-    def means(self, file: Path) -> bytes:
-        """A file's content, less what nobody reads."""
-        return self.meaningless.sub(b"", file.read_bytes()) if self.meaningless else file.read_bytes()
+    means: Callable[[Path], object] = Path.read_bytes
+    """What of a file anybody reads."""
 
 
 def trial(scene: Scene, kind: Kind, faults: tuple[damage.Do, ...]) -> str | None:
@@ -74,6 +73,25 @@ def cached(root: Path) -> list[Finding]:
     return list(_cache(root).findings())
 
 
+def read_entry(path: Path) -> object:
+    """What an entry of the run cache says, the sizes left out, which no hash covers; its bytes where it says nothing.
+
+    A bit can flip in YAML and say the same: ``0.05`` becomes `` .05``.
+    """
+    try:
+        return _less_sizes(YAML(typ="safe").load(path.read_bytes()))
+    except (YAMLError, UnicodeDecodeError):
+        return path.read_bytes()
+
+
+def _less_sizes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_less_sizes(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _less_sizes(item) for key, item in value.items() if key not in ("size", "nfiles")}
+    return value
+
+
 def _cache(root: Path) -> Cache:
     return Cache(root / ".dvc" / "cache", Disk())
 
@@ -83,7 +101,7 @@ KINDS = (
     Kind("plots", "data/plots/*.csv", outs, ("dvc.lock",)),
     Kind("views", "data/views/*.json", outs, ("dvc.lock",)),
     Kind("dvc-cache", ".dvc/cache/files/md5/*/*", cached),
-    Kind("dvc-run-cache", ".dvc/cache/runs/*/*/*", cached, meaningless=re.compile(rb"(?m)^ *(size|nfiles): .*$")),
+    Kind("dvc-run-cache", ".dvc/cache/runs/*/*/*", cached, means=read_entry),
 )
 LARGER = tuple(do for do in damage.LARGER if do is not damage.remove)
 """A file that is gone can't be looked at; ``verify`` tells it where dvc.lock names it."""

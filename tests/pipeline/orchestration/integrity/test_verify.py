@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_dvcs_own_hashes_are_these(made: Any) -> None:
         flip(path)
     damaged = list(Cache(cache.folder, Disk()).findings())
     assert len(damaged) == 6 + len(list(cache.objects()))
+
+
+def test_a_size_in_the_run_cache_that_is_no_count_is_damage(made: Any) -> None:
+    """No hash covers it, and DVC adds sizes up."""
+    cache = Cache(dvc_graph.cache_folder(made.root), Disk())
+    entry = next(cache.entries())
+    text = entry.read_text()
+    entry.chmod(0o644)
+    for size in ("12*", "-1", "", "[]"):
+        entry.write_text(re.sub(r"size: \d+", f"size: {size}", text, count=1))
+        assert [finding.path for finding in Cache(cache.folder, Disk()).findings()] == [entry], size
 
 
 # --- findings and repair ---
