@@ -16,6 +16,7 @@ another DVC                                                            from DVC'
                                                                        and DVC runs the stage again
 .dvc/cache/runs       believed; a cut can leave a folder without a     hashed before it is followed; an empty
                       record, at which every later run ends            folder holds no record
+drafts beside outs    left there where the disk is full                removed
 ====================  ===============================================  ========================================
 
 What else DVC writes survives a cut as it is: files of the cache and of the work tree come by rename,
@@ -65,6 +66,7 @@ def harden() -> None:
     """Exchange the routines in this process, once; asked for before `dvc` is used as a library, too."""
     _write_whole_files()
     _write_whole_lock_table()
+    _leave_no_drafts()
     _start_over_from_a_cut_record()
     _hash_what_is_restored()
 
@@ -86,6 +88,24 @@ def _write_whole_lock_table() -> None:
 
     edit = rwlock._edit_rwlock
     rwlock._edit_rwlock = lambda folder, fs, hardlink: edit(folder, _WholeFiles(fs), hardlink)
+
+
+def _leave_no_drafts() -> None:
+    from dvc_objects.fs import local
+
+    def put_file(self: Any, lpath: str, rpath: str, callback: Any = None, **options: Any) -> None:
+        folder = self._parent(rpath)
+        local.makedirs(folder, exist_ok=True)
+        draft = os.path.join(folder, local.tmp_fname())
+        try:
+            local.copyfile(lpath, draft, callback=callback)
+            os.replace(draft, rpath)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+
+    local.FsspecLocalFileSystem.put_file = put_file  # type: ignore[method-assign]
 
 
 class _WholeFiles:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gptcore.errors import DataError, GPTCoreError
-from pipeline import project
+from pipeline import locks, project
 from pipeline.contract import params, profiles
 from pipeline.orchestration import dvc_graph, fits, pages, parameter_paths
 from pipeline.orchestration.busy import flow_at_work, nothing_running
@@ -98,11 +98,17 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
     found = None if targets else _verdict(root)
     stages: list[StageNode] = []
     _view("the DAG", lambda: stages.extend(dvc_graph.stages()))
-    _view("the report", lambda: render(root, root / "data" / "report", stages))
+    _view("the report", lambda: _render(root, stages))
     if found:
         print(f"\n{found.text}")
     _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
     return found.code if found else 0
+
+
+def _render(root: Path, stages: Sequence[StageNode]) -> None:
+    """One at a time: runs that waited for each other end together."""
+    with locks.held(project.scratch() / "report.lock"):
+        render(root, root / "data" / "report", stages)
 
 
 def _verdict(root: Path) -> Verdict:

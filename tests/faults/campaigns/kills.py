@@ -134,11 +134,18 @@ def again(run: Tiny, command: list[str], **more: str) -> str | None:
 def written_twice(run: Tiny) -> str:
     """The name of a directory of which two living processes have a draft; empty: none."""
     drafts: dict[str, set[int]] = {}
-    for path in [*run.root.glob("data/.*.tmp-*"), *run.root.glob("data/*/.*.tmp-*")]:
+    for path in _drafts(run):
         name, _, pid = path.name.rpartition(".tmp-")
         if pid.isdigit() and psutil.pid_exists(int(pid)):
             drafts.setdefault(name, set()).add(int(pid))
     return next((name for name, pids in drafts.items() if len(pids) > 1), "")
+
+
+def _drafts(run: Tiny) -> list[Path]:
+    """Those that are there now; a folder may go while it is looked into."""
+    while True:
+        with suppress(FileNotFoundError):
+            return [*run.root.glob("data/.*.tmp-*"), *run.root.glob("data/*/.*.tmp-*")]
 
 
 def differences(run: Tiny, expected: dict[str, str], *, drafts: bool = False) -> str | None:

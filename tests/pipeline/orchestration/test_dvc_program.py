@@ -81,6 +81,35 @@ with rwlock._edit_rwlock({str(tmp_path)!r}, localfs, False):
     assert json.loads((tmp_path / "rwlock").read_text()) == {"read": {}, "write": {}}
 
 
+def test_a_full_disk_leaves_no_draft_beside_an_out(tmp_path: Path) -> None:
+    """Nor does the former file change; DVC's own routine leaves one for good."""
+    (tmp_path / "from").write_text("new")
+    (tmp_path / "out").write_text("former")
+    code = f"""
+import errno
+from pipeline.orchestration.dvc_program import harden
+harden()
+from dvc.fs import localfs
+from dvc_objects.fs import local
+def full(source, draft, **options):
+    open(draft, "w").write("half of it")
+    raise OSError(errno.ENOSPC, "no space")
+whole, local.copyfile = local.copyfile, full
+try:
+    localfs.put_file({str(tmp_path / "from")!r}, {str(tmp_path / "out")!r})
+except OSError:
+    local.copyfile = whole
+    localfs.put_file({str(tmp_path / "from")!r}, {str(tmp_path / "second")!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "from": "new",
+        "out": "former",
+        "second": "new",
+    }
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.77, 0.95])
 def test_a_record_that_another_dvc_left_cut_comes_back_and_nothing_runs_again(toy: Any, share: float) -> None:
     made(toy)
