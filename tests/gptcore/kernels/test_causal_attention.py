@@ -78,7 +78,8 @@ def test_it_is_pytorchs_kernel(monkeypatch, layout: Layout, block: int, keep: in
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), example(layout, seed, torch.float32)
     )
     found = value_and_gradients(causal_attention, example(layout, seed, torch.float32))
-    assert_equal_within(found, theirs, 1e-4, least=5e-3)  # of one token theirs has gradients of 2e-7, which are 0
+    # of one token the gradients of queries and keys are 0, theirs the rounding of a sum of terms of up to 10: 1e-6
+    assert_equal_within(found, theirs, 1e-4, least=0.1)
 
 
 @pytest.mark.parametrize("keep", [0, 10**9])
