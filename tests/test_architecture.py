@@ -64,7 +64,7 @@ def test_private_functions_of_pytorch_are_in_one_file() -> None:
 
 def test_everything_that_is_imported_is_a_dependency() -> None:
     stated = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    names = {"ruamel": "ruamel.yaml", "sklearn": "scikit-learn", "dvc_data": "dvc-data"}
+    names = {"ruamel": "ruamel.yaml", "sklearn": "scikit-learn", "dvc_data": "dvc-data", "dvc_objects": "dvc-objects"}
     library = re.search(r"^dependencies = \[(.*?)\]", stated, re.MULTILINE | re.DOTALL)
     assert library is not None
     for path in SOURCES:
