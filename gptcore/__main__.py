@@ -20,7 +20,7 @@ from gptcore.formats.directory import load_classifier, load_model, load_vocabula
 from gptcore.inference.generate import stream
 from gptcore.inference.weights import DTYPES, for_inference
 from gptcore.model import GPT
-from gptcore.prompt import format_prompt
+from gptcore.prompt import prompt_ids
 from gptcore.tokenizer import Tokenizer
 from gptcore.untrusted import on_a_line, read_json, visible
 
@@ -108,7 +108,7 @@ def _sampling(parser: argparse.ArgumentParser, temperature: float, max_new_token
 def _generate(options: argparse.Namespace) -> None:
     model, tokenizer = _language_model(options)
     print(visible(options.prompt), end="", flush=True)
-    _continue(model, tokenizer, options.prompt, options)
+    _continue(model, tokenizer, [*tokenizer.before, *tokenizer.encode(options.prompt)], options)
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -118,7 +118,7 @@ def _chat(options: argparse.Namespace) -> None:
     while (instruction := _ask("instruction> ")) is not None:
         input_text = _ask("input> ") or ""
         if instruction:
-            _continue(model, tokenizer, format_prompt(instruction, input_text), options)
+            _continue(model, tokenizer, prompt_ids(tokenizer, instruction, input_text), options)
 
 
 def _language_model(options: argparse.Namespace) -> tuple[GPT, Tokenizer]:
@@ -128,7 +128,9 @@ def _language_model(options: argparse.Namespace) -> tuple[GPT, Tokenizer]:
 
 def _classify(options: argparse.Namespace) -> None:
     model, tokenizer = load_classifier(options.directory), load_vocabulary(options.directory)
-    ids = tokenizer.encode(options.text)[: _longest(options.directory, model.gpt.config.context_length)]
+    ids = [*tokenizer.before, *tokenizer.encode(options.text)][
+        : _longest(options.directory, model.gpt.config.context_length)
+    ]
     if not ids:
         raise ValueError("TEXT: expected at least one character, found none")
     with torch.inference_mode():
@@ -156,9 +158,9 @@ def _info(options: argparse.Namespace) -> None:
     show(options)
 
 
-def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
+def _continue(model: GPT, tokenizer: Tokenizer, prompt: list[int], options: argparse.Namespace) -> None:
     """Print the continuation as it comes; characters cut in two by a token wait for their rest."""
-    ids = tokenizer.encode(prompt)[-model.config.context_length :] or [tokenizer.eot]
+    ids = prompt[-model.config.context_length :] or [tokenizer.eot]
     new: list[int] = []
     printed = 0
     for token in stream(
@@ -168,12 +170,13 @@ def _continue(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.N
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,
-        stop=tokenizer.eot,
+        stop=tokenizer.stop,
         seed=options.seed,
     ):
-        if int(token) == tokenizer.eot:
+        if int(token) == tokenizer.stop:
             break
-        new.append(int(token))
+        if tokenizer.has_text(int(token)):
+            new.append(int(token))
         text = tokenizer.decode(new)
         if not text.endswith("\ufffd"):
             print(visible(text[printed:]), end="", flush=True)

@@ -17,7 +17,7 @@ from benchmarks.worker import Unit
 from benchmarks.workloads import Workload
 from gptcore.formats.directory import save_model
 from gptcore.model import GPT
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 
 EXPORTED = ROOT / "data" / "export" / "pretrain"
 PROMPT = "Once upon a time"
@@ -43,6 +43,6 @@ def _made_up(work: Workload) -> Path:
     """A model directory that goes when this process does."""
     holder = tempfile.TemporaryDirectory(prefix="gptcore-bench-")
     atexit.register(holder.cleanup)
-    tokenizer = Tokenizer.train(["\n".join(topics[name] for name in sorted(topics))], work.vocab_size)
+    tokenizer = BytePairs.train(["\n".join(topics[name] for name in sorted(topics))], work.vocab_size)
     save_model(GPT(config_of(work)), holder.name, tokenizer)
     return Path(holder.name)

@@ -1,7 +1,7 @@
 """Model directories and GGUF files ↔ our models, whatever the family.
 
-A directory holds ``config.json``, weights and, if it has a vocabulary, ``vocab.json`` and ``merges.txt``.  Our own
-checkpoints are such directories too, so what loads a published GPT-2 is what loads our models, every day.
+A directory holds ``config.json``, weights and, if it has a vocabulary, that (`gptcore.tokenizer`).  Our own checkpoints
+are such directories too, so what loads a published GPT-2 is what loads our models, every day.
 ``model_type`` in ``config.json`` names the family (`families`), and only that one is imported; what GPT-2 can
 express is saved in its layout, everything else in our own.
 """
@@ -20,7 +20,7 @@ from gptcore.formats.table import Model
 from gptcore.memory import memory
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
-from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
+from gptcore.tokenizer import Tokenizer
 from gptcore.untrusted import shown
 
 LONGEST_LABEL = 1_000
@@ -138,14 +138,19 @@ def _stated_in(directory: Path | str) -> Path:
 
 
 def load_vocabulary(directory: Path | str) -> Tokenizer:
-    """The vocabulary in ``directory``; refuses one that has not an id for each row of the model's embedding."""
-    directory = Path(directory)
-    tokenizer, rows = Tokenizer.load(directory), gpt_config(directory).vocab_size
-    if tokenizer.n_vocab != rows:
+    """The vocabulary of the model in ``directory``, as `matching_vocabulary`."""
+    return matching_vocabulary(Path(directory), gpt_config(directory).vocab_size)
+
+
+def matching_vocabulary(directory: Path, rows: int) -> Tokenizer:
+    """The vocabulary in ``directory``; refuses one that can't be of an embedding of so many ``rows``."""
+    tokenizer = Tokenizer.load(directory)
+    if not 0 <= rows - tokenizer.n_vocab <= tokenizer.most_unused:
+        unused = f", of which {tokenizer.most_unused:,} may be unused" if tokenizer.most_unused else ""
         raise DataError(
-            f"{directory / VOCABULARY_FILES[0]}: expected an id for each of the {rows:,} rows of the embedding "
-            f"(vocab_size in {directory / CONFIG_FILE}), found {tokenizer.n_vocab:,} ids, end-of-text included; "
-            "the vocabulary is of another model"
+            f"{directory}: expected an id for each of the {rows:,} rows of the embedding{unused} (vocab_size in "
+            f"{_stated_in(directory).name}), found {tokenizer.n_vocab:,} ids, end-of-text included; the vocabulary is "
+            "of another model"
         )
     return tokenizer
 

@@ -153,8 +153,9 @@ class TableFormat:
             "architectures": [self.architectures[1 if model.labels else 0]],
             "dtype": "float32",
         }
-        eot = tokenizer.eot if tokenizer else model.config.vocab_size - 1
-        fields |= {"bos_token_id": eot, "eos_token_id": eot, "pad_token_id": eot}
+        last = model.config.vocab_size - 1
+        eot, stop = (tokenizer.eot, tokenizer.stop) if tokenizer else (last, last)
+        fields |= {"bos_token_id": eot, "eos_token_id": stop, "pad_token_id": eot}
         if isinstance(model, Classifier):
             fields["id2label"] = {str(i): label for i, label in enumerate(model.labels)}
             fields["label2id"] = {label: i for i, label in enumerate(model.labels)}

@@ -9,7 +9,7 @@ from gptcore.data import Batch, LengthBatches, pad
 from gptcore.kernels.cross_entropy import IGNORE, next_token_loss
 from gptcore.model import GPT
 from gptcore.objectives import Facts
-from gptcore.prompt import format_prompt, format_response
+from gptcore.prompt import example_ids
 from gptcore.tokenizer import Tokenizer
 
 Example = tuple[list[int], list[int]]
@@ -50,10 +50,9 @@ def response_loss(model: GPT, batch: Batch) -> Tensor:
 def instruction_example(tokenizer: Tokenizer, instruction: str, input_text: str, output: str) -> Example:
     """Input ids and targets of one example; targets of the prompt are ``IGNORE``.
 
-    The response is encoded by itself, exactly as generation will produce it, and ends with end-of-text.
+    The response is encoded by itself, exactly as generation will produce it, and ends with what ends an answer.
     """
-    prompt = tokenizer.encode(format_prompt(instruction, input_text))
-    response = [*tokenizer.encode(format_response(output)), tokenizer.eot]
+    prompt, response = example_ids(tokenizer, instruction, input_text, output)
     ids = prompt + response
     return ids[:-1], [IGNORE] * (len(prompt) - 1) + response
 

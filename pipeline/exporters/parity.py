@@ -136,16 +136,22 @@ def compare(
         else:
             numbers = _worst(_numbers(model(ids), theirs.logits(ids)) for ids in map(_as_batch, rows))
             new_tokens = min(new_tokens, context - 1)
-            agree = _compare_greedy(model, theirs, tokenizer.eot, rows, new_tokens)
+            agree = _compare_greedy(model, theirs, tokenizer.stop, rows, new_tokens)
     return Parity(len(sample), sum(map(len, rows)), *numbers, same_ids, agree, new_tokens, theirs.name)
 
 
 def sample_texts(tokenizer: Tokenizer, count: int, length: int) -> list[str]:
     """``count`` texts: a fixed one, one of ``length`` random tokens, and so on; random ones only after the last."""
     generator = np.random.default_rng(0)
-    random = [tokenizer.decode(generator.integers(tokenizer.eot, size=length)) for _ in range(count)]
+    random = [tokenizer.decode(_words(tokenizer, generator, length)) for _ in range(count)]
     alternating = [text for pair in zip(_TEXTS, random, strict=False) for text in pair]
     return (alternating + random[len(_TEXTS) :])[:count]
+
+
+def _words(tokenizer: Tokenizer, generator: np.random.Generator, length: int) -> list[int]:
+    """So many tokens, any that stand for some of a text."""
+    drawn = generator.integers(tokenizer.n_vocab - 1, size=length).tolist()
+    return [token for token in drawn if tokenizer.has_text(token)]
 
 
 def _compare_classifiers(ours: Classifier, theirs: Reader, rows: list[list[int]]) -> tuple[Numbers, bool]:

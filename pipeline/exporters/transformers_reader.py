@@ -61,18 +61,20 @@ class _Transformers:
     def __init__(self, transformers: Any, directory: Path, classifier: bool) -> None:
         kind = "AutoModelForSequenceClassification" if classifier else "AutoModelForCausalLM"
         self.tokenizer = _load(transformers.AutoTokenizer, directory)
+        self._plain = transformers.GenerationConfig  # not the model's own, which may punish repetition
         self.model = _load(getattr(transformers, kind), directory, dtype=torch.float32).eval()
         self.labels = [label for _, label in sorted(self.model.config.id2label.items())]
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer(texts)["input_ids"]
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     def logits(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
         return self.model(ids, attention_mask=None if real is None else real.long()).logits
 
     def greedy(self, ids: Tensor, new_tokens: int, eot: int) -> Tensor:
         mask = torch.ones_like(ids)
-        return self.model.generate(ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False)
+        plain = self._plain(max_new_tokens=new_tokens, do_sample=False, eos_token_id=eot, pad_token_id=eot)
+        return self.model.generate(ids, attention_mask=mask, generation_config=plain)
 
 
 class _FreshLoad:

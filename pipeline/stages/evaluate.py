@@ -159,9 +159,11 @@ def _continuation(contender: Contender, prompt: str, temperature: float, cfg: Ev
     tokenizer = contender.tokenizer
     ids = torch.tensor([[tokenizer.eot, *tokenizer.encode(prompt)]])
     seed = int(sha256_text(f"{cfg.seed}/{prompt}")[:8], 16)  # one seed for all makes their ends alike
-    written = generate(contender.model, ids, cfg.max_new_tokens, temperature=temperature, stop=tokenizer.eot, seed=seed)
+    written = generate(
+        contender.model, ids, cfg.max_new_tokens, temperature=temperature, stop=tokenizer.stop, seed=seed
+    )
     new = written[0, ids.shape[1] :].tolist()
-    return tokenizer.decode(token for token in new if token < tokenizer.eot)  # some models have ids without a text
+    return tokenizer.decode(filter(tokenizer.has_text, new))
 
 
 def _answers(contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _hold_out(
 
 
 def _encode(encoder: Tokenizer, documents: Sequence[LabelledDocument], cfg: FinetuneClassifyConfig) -> list[list[int]]:
-    return [encoder.encode(d.text)[: cfg.max_tokens] for d in documents]
+    return [[*encoder.before, *encoder.encode(d.text)][: cfg.max_tokens] for d in documents]
 
 
 def _worst_mistakes(

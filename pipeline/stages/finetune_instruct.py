@@ -23,7 +23,7 @@ from gptcore.inference.generate import generate
 from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.model import GPT
 from gptcore.objectives.response import Example, Response, instruction_batch, instruction_example, response_loss
-from gptcore.prompt import format_prompt
+from gptcore.prompt import prompt_ids
 from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
@@ -108,15 +108,15 @@ def finetune_instruct(
 
 def answer(model: GPT, encoder: Tokenizer, entries: Sequence[Instruction], max_new_tokens: int) -> list[str]:
     """The model's greedy answers, in batches of similar length padded on the left."""
-    prompts = [encoder.encode(format_prompt(e.instruction, e.input)) for e in entries]
+    prompts = [prompt_ids(encoder, e.instruction, e.input) for e in entries]
     answers = [""] * len(prompts)
     for chunk in by_length(prompts, 64):
         width = max(len(prompts[i]) for i in chunk)
         ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
         real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
-        new = generate(model, ids, max_new_tokens, stop=encoder.eot, padding=real)[:, width:].tolist()
+        new = generate(model, ids, max_new_tokens, stop=encoder.stop, padding=real)[:, width:].tolist()
         for i, row in zip(chunk, new, strict=True):
-            answers[i] = encoder.decode(row[: row.index(encoder.eot)] if encoder.eot in row else row).strip()
+            answers[i] = encoder.decode(row[: row.index(encoder.stop)] if encoder.stop in row else row).strip()
     return answers
 
 

@@ -5,6 +5,9 @@ layout, so the same code runs every time; in the profile ``gpt2-124m`` the publi
 shapes, number formats and finiteness are checked, and the loaded model is compared with what
 `transformers` makes of the same directory: logits and greedy text.
 
+A GGUF file is another spelling of such a directory; `transformers` is handed a copy in the family's own layout, with
+the weights as they were unpacked.
+
 gptcore's own layout, in which our checkpoints with options beyond GPT-2 are, `transformers` can't read, so it is
 handed a temporary copy in the layout of the first family that is exact; where none is, the copy is read by gptcore
 itself.
@@ -20,11 +23,19 @@ from gptcore import runtime
 from gptcore.artifact import MANIFEST, canonical_json, sha256_text, write_json
 from gptcore.errors import DataError
 from gptcore.formats.containers import container_of
-from gptcore.formats.directory import Format, format_of, load_model, portable, read_config, save_model
+from gptcore.formats.directory import (
+    Format,
+    format_of,
+    load_model,
+    load_vocabulary,
+    portable,
+    read_config,
+    save_model,
+)
 from gptcore.formats.parts import WHOLE
 from gptcore.formats.table import TableFormat
 from gptcore.model import GPT
-from gptcore.tokenizer import VOCABULARY_FILES, Tokenizer
+from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.exporters.parity import Parity, compare
 from pipeline.exporters.transformers_reader import reader_of
@@ -41,13 +52,7 @@ PARITY_TEXTS, PARITY_TOKENS = 8, 20
 def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:
     runtime.configure()
     content, sources = _verified(source)
-    if missing := [name for name in VOCABULARY_FILES if not (source / name).is_file()]:
-        raise DataError(f"{source}: {', '.join(missing)} missing; fine-tuning needs the model's own vocabulary")
-    model, encoder = load_model(source), Tokenizer.load(source)
-    if encoder.n_vocab != model.config.vocab_size:
-        raise DataError(
-            f"{source}: the vocabulary has {encoder.n_vocab} ids, the embedding {model.config.vocab_size} rows"
-        )
+    encoder, model = load_vocabulary(source), load_model(source)
     layout = format_of(read_config(source))
     with _readable(source, layout, model, encoder) as directory:
         proof = compare(reader_of(directory), model, encoder, PARITY_TEXTS, PARITY_TOKENS)
@@ -69,8 +74,8 @@ def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:
 
 @contextmanager
 def _readable(source: Path, layout: Format, model: GPT, encoder: Tokenizer) -> Iterator[Path]:
-    """``source``, or a temporary copy of it in the layout that most other programs read."""
-    if layout.foreign:
+    """``source``, or a temporary copy of it in the layout that most other programs read; of a GGUF file always."""
+    if layout.foreign and source.is_dir():
         yield source
         return
     with tempfile.TemporaryDirectory() as copy:

@@ -11,6 +11,7 @@ where there are any.
 from gptcore.bpe import LONGEST_WORD, long_words
 from gptcore.errors import Interrupted
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.documents import read_documents
 from pipeline.corpus.splits import SplitConfig, split_documents
@@ -49,7 +50,7 @@ def tokenizer(raw: In, out: Out, cfg: TokenizerConfig, split: SplitConfig, corpu
 def _train(texts: list[str], vocab_size: int) -> Tokenizer:
     try:
         with reading(NAME, len(texts), then="making the vocabulary of them") as watch:
-            return Tokenizer.train(texts, vocab_size, watch)
+            return BytePairs.train(texts, vocab_size, watch)
     except KeyboardInterrupt:
         raise Interrupted(f"{NAME}: stopped; nothing was written, run it again") from None
 

@@ -77,10 +77,10 @@ def test_the_stage_is_called_with_flags_it_knows(tmp_path: Path) -> None:
 
 def test_the_bare_step_is_the_stage_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.candidates.ours import config_of
-    from gptcore.tokenizer import Tokenizer
+    from gptcore.tokenizer.readers.byte_pairs import BytePairs
 
     (tmp_path / "data" / "tokenizer").mkdir(parents=True)
-    tokenizer = Tokenizer.train(["a text to learn from, " * 20], 270)
+    tokenizer = BytePairs.train(["a text to learn from, " * 20], 270)
     tokenizer.save(tmp_path / "data" / "tokenizer")
     monkeypatch.setattr(stage, "ROOT", tmp_path)
     work = stage._bare_step(params.read(ROOT / "params.yaml"))

@@ -19,6 +19,7 @@ from gptcore.formats.table import Model, TableFormat
 from gptcore.model import GPT, Classifier
 from gptcore.optim import OptimConfig, Optimizers, build_optimizers
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.corpus.splits import SplitConfig
 from pipeline.corpus.steps import CleanConfig
 from pipeline.stages.download import DownloadConfig, download
@@ -59,7 +60,7 @@ def texts(root: Path) -> None:
 
 def vocabulary() -> Tokenizer:
     """With exactly as many ids as the models have rows."""
-    made = Tokenizer.train([topics[name] for name in sorted(topics)[:N_TEXTS]], N_IDS)
+    made = BytePairs.train([topics[name] for name in sorted(topics)[:N_TEXTS]], N_IDS)
     assert made.n_vocab == N_IDS
     return made
 

@@ -18,6 +18,7 @@ import torch
 from gptcore.config import GPTConfig
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,7 +45,7 @@ def manual() -> str:
 @pytest.fixture(scope="session")
 def tokenizer(manual: str) -> Tokenizer:
     """An own vocabulary of 600 ids, learnt from the manual."""
-    return Tokenizer.train([manual], 600)
+    return BytePairs.train([manual], 600)
 
 
 @pytest.fixture(scope="session")

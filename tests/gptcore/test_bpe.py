@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcore.bpe import LONGEST_WORD, learn, long_words
-from gptcore.tokenizer import GPT2_PATTERN, MOST_IDS, Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import GPT2_PATTERN, MOST_IDS, BytePairs
 from tests.gptcore.conftest import ROOT
 
 
@@ -69,7 +69,7 @@ def test_a_long_word_teaches_what_its_pieces_do():
     word = letters(10 * LONGEST_WORD)
     pieces = [word[start : start + LONGEST_WORD] for start in range(0, len(word), LONGEST_WORD)]
     assert learn([word], 400) == without_bound(pieces, 400)
-    tokenizer = Tokenizer.train([word], 400)
+    tokenizer = BytePairs.train([word], 400)
     assert tokenizer.decode(tokenizer.encode(word)) == word
 
 
@@ -85,7 +85,7 @@ def test_time_grows_with_the_length_and_not_with_its_square():
     assert seconds(1_000_000) < 60
 
 
-def test_encoding_a_word_without_end_is_linear_too(tokenizer: Tokenizer):
+def test_encoding_a_word_without_end_is_linear_too(tokenizer: BytePairs):
     for character in "a", "日", " ":
         start = time.process_time()
         assert tokenizer.decode(tokenizer.encode_to_numpy(character * 300_000).tolist()) == character * 300_000
@@ -99,7 +99,7 @@ def test_a_size_out_of_range_is_refused_before_a_text_is_read(size: int):
         yield
 
     with pytest.raises(ValueError, match=f"vocab_size = {size}: expected at least 257"):
-        Tokenizer.train(texts(), size)
+        BytePairs.train(texts(), size)
 
 
 def test_it_tells_how_far_it_is():
@@ -122,11 +122,11 @@ def test_what_goes_wrong_with_the_texts_is_told_where_it_is_waited_for():
 
 LEARN = """
 import random, sys, time
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 texts = ["".join(random.Random(seed).choices("abcdefghijklmnopqrstuvwxyz", k=200_000)) for seed in range(50)]
 print("ready", flush=True)
 try:
-    Tokenizer.train(texts, 50_000)
+    BytePairs.train(texts, 50_000)
     print("done")
 except KeyboardInterrupt:
     print(time.monotonic(), flush=True)

@@ -274,8 +274,8 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(
     code, out, err = run(command, tmp_path, *(["text"] if command != "chat" else []))
     assert (code, out) == (65, "")
     assert err == (
-        f"error: {tmp_path / 'vocab.json'}: expected an id for each of the {rows:,} rows of the embedding "
-        f"(vocab_size in {tmp_path / 'config.json'}), found {tokenizer.n_vocab:,} ids, "
+        f"error: {tmp_path}: expected an id for each of the {rows:,} rows of the embedding "
+        f"(vocab_size in config.json), found {tokenizer.n_vocab:,} ids, "
         "end-of-text included; the vocabulary is of another model\n"
     )
 

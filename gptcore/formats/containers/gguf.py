@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gptcore.errors import DataError
 from gptcore.formats.containers import Container, Stored, Weights
-from gptcore.formats.gguf import Gguf, read_gguf, readable
+from gptcore.gguf_file import Gguf, read_gguf, readable
 from gptcore.model.positions import stretched
 from gptcore.rope_scaling import RopeScaling
 from gptcore.untrusted import shown

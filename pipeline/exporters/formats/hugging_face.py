@@ -20,8 +20,8 @@ from typing import Any
 
 from gptcore.artifact import write_atomically, write_json
 from gptcore.formats.directory import portable, save_model
-from gptcore.prompt import PROMPT, PROMPT_INPUT, PROMPT_RESPONSE, RESPONSE
-from gptcore.tokenizer import END_OF_TEXT
+from gptcore.prompt import TEMPLATE
+from gptcore.tokenizer import END_OF_TEXT, JSON_FILE
 from pipeline.exporters import Exported
 from pipeline.exporters.parity import Reader
 from pipeline.exporters.transformers_reader import reader_of
@@ -42,13 +42,14 @@ class HuggingFace:
 
 
 def _add_tokenizer_files(directory: Path, exported: Exported) -> None:
-    write_atomically(directory / "tokenizer.json", _tokenizer_json(directory).encode())
+    if not (directory / JSON_FILE).exists():  # a published vocabulary has its own
+        write_atomically(directory / JSON_FILE, _tokenizer_json(directory).encode())
     fields = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     side = "right" if exported.model.labels else "left"  # a text that goes on must end at the edge
     fields |= {"model_max_length": exported.longest, "padding_side": side, "truncation_side": side}
     write_json(directory / "tokenizer_config.json", fields)
-    if exported.about.takes_instructions:
-        write_atomically(directory / "chat_template.jinja", _chat_template().encode())
+    if exported.about.takes_instructions and exported.tokenizer.chat is None:
+        write_atomically(directory / "chat_template.jinja", TEMPLATE.encode())
 
 
 def _tokenizer_json(directory: Path) -> str:
@@ -63,22 +64,10 @@ def _tokenizer_json(directory: Path) -> str:
     return fast.to_str(pretty=True) + "\n"
 
 
-def _chat_template() -> str:
-    """The prompt form as a Jinja template; a user's message may have an ``input`` beside its ``content``."""
-    instruction = PROMPT.format(instruction="{{ message.content }}")
-    given = PROMPT_INPUT.format(input="{{ message.input }}")
-    response = RESPONSE.format(output="{{ message.content }}")
-    return (
-        "{% for message in messages %}{% if message.role == 'user' %}"
-        f"{instruction}{{% if message.input %}}{given}{{% endif %}}"
-        f"{{% else %}}{PROMPT_RESPONSE}{response}{END_OF_TEXT}{{% endif %}}{{% endfor %}}"
-        f"{{% if add_generation_prompt %}}{PROMPT_RESPONSE}{{% endif %}}"
-    )
-
-
 def _add_generation_config(directory: Path, exported: Exported) -> None:
     """A length that leaves half of the context to the prompt; `transformers` fails beyond the context."""
-    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), exported.tokenizer.eot)
+    eot = exported.tokenizer.eot
+    special = {"bos_token_id": eot, "eos_token_id": exported.tokenizer.stop, "pad_token_id": eot}
     longest = max(1, min(100, exported.model.config.context_length // 2))
     fields: dict[str, Any] = {"max_new_tokens": longest, **special}
     if exported.about.takes_instructions:

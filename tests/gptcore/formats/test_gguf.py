@@ -13,7 +13,7 @@ import torch
 from gptcore.errors import DataError
 from gptcore.formats import directory as formats
 from gptcore.formats.directory import gpt_config, load_model
-from gptcore.formats.gguf import read_gguf, readable
+from gptcore.gguf_file import read_gguf, readable
 from tests.gptcore.gguf_files import save_gguf
 from tests.gptcore.oracles import assert_near, make_family, random_ids
 

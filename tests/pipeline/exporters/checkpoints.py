@@ -11,6 +11,7 @@ from gptcore.config import GPTConfig
 from gptcore.formats.directory import save_model
 from gptcore.model import GPT, Classifier
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.exporters import EXPORTERS, Exported
 from pipeline.exporters.parity import Parity
 from pipeline.exporters.transformers_reader import silent_transformers
@@ -40,7 +41,7 @@ MakeCheckpoint = Callable[..., Path]
 
 @cache
 def vocabulary() -> Tokenizer:
-    return Tokenizer.train(CORPUS, 300)
+    return BytePairs.train(CORPUS, 300)
 
 
 def make_checkpoint(root: Path, stage: str, max_tokens: int = CONTEXT, **shape: Any) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from gptcore.errors import DataError
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.exporters.parity import Parity
 from pipeline.stages.export import export
 from tests.pipeline.exporters.checkpoints import CONFIG, MIXED, MakeCheckpoint, prove_again
@@ -29,7 +29,7 @@ def test_the_proof_refuses_weights_that_compute_something_else(
 def test_the_proof_refuses_another_vocabulary(checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     source, out = checkpoint("pretrain"), tmp_path / "export"
     export(source, out, CONFIG)
-    other = Tokenizer.train(["entirely different words make other merges " * 9], 300)
+    other = BytePairs.train(["entirely different words make other merges " * 9], 300)
     with pytest.raises(DataError, match="token ids differ"):
         prove_again(out, source, other)
 
@@ -53,7 +53,7 @@ def test_the_proof_by_a_fresh_load_refuses_too(checkpoint: MakeCheckpoint, tmp_p
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(DataError, match=r"not exported, because under gptcore logits differ by"):
         prove_again(out, source)
-    other = Tokenizer.train(["entirely different words make other merges " * 9], 300)
+    other = BytePairs.train(["entirely different words make other merges " * 9], 300)
     with pytest.raises(DataError, match="token ids differ"):
         prove_again(out, source, other)
 

@@ -24,6 +24,7 @@ from gptcore.formats.directory import load_model, save_model
 from gptcore.model import GPT
 from gptcore.objectives.response import instruction_batch
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from gptcore.train import TrainConfig, train
 from pipeline.corpus.splits import SplitConfig
 from pipeline.corpus.steps import CleanConfig
@@ -325,7 +326,7 @@ def test_equal_weights_with_other_heads_are_another_model(world: World, tmp_path
 
 def test_another_vocabulary_reads_the_same_bytes(world: World, result: Result, tmp_path: Path) -> None:
     """A model of bytes: uniform over its 257 ids it needs log2(257) bits for each."""
-    vocabulary = Tokenizer.train([], 257)
+    vocabulary = BytePairs.train([], 257)
     model = GPT(config_of(vocabulary))
     torch.nn.init.zeros_(model.token_embedding.weight)
     save(tmp_path / "bytes", model, vocabulary)

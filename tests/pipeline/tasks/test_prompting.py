@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from gptcore.config import GPTConfig
 from gptcore.errors import ParameterError
 from gptcore.model import GPT
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.tasks import prompting
 from pipeline.tasks.problems import Example, Problem
 from pipeline.tasks.prompting import BETWEEN, MIN_TEXT_TOKENS, answer_nats, build_prompt, score
 from pipeline.tasks.sets.classification import TOPIC
 
 TEXT = "the king and the queen saw the old house near the sea and the young king was not happy about the old house "
-TOKENIZER = Tokenizer.train([TEXT * 3], 320)
+TOKENIZER = BytePairs.train([TEXT * 3], 320)
 CONTEXT = 48
 
 

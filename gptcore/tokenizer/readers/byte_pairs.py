@@ -1,4 +1,4 @@
-"""Byte-level BPE: text ↔ token ids, exactly reversible for every text.
+"""Byte-level BPE with GPT-2's pattern: the vocabularies that are trained here, and GPT-2's own.
 
 Encoding runs in tiktoken, from a local table of *ranks* (the bytes of a token → its id, which is also the
 order of its merge).  The same table has a second spelling, ``vocab.json`` + ``merges.txt``, which is how
@@ -6,8 +6,8 @@ GPT-2 was published and what `transformers` reads; a tokenizer is always saved i
 directory of this project that holds one opens elsewhere.  The merges are recovered from the ranks by
 splitting each token with the merges that came before it.
 
-An own vocabulary is trained by `bpe.py` and then spelled as ranks.  Only GPT-2's
-pre-tokenizing pattern is supported: it is what makes the two spellings give the same ids.
+An own vocabulary is trained by `bpe.py` and then spelled as ranks.  GPT-2's pre-tokenizing pattern is what makes the
+two spellings give the same ids; vocabularies with another one are `json_file`'s.
 
 ``<|endoftext|>`` inside a text is text: it becomes the special id only where the caller allows it.
 """
@@ -25,13 +25,11 @@ import tiktoken
 from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
 from gptcore.bpe import Watch, learn
 from gptcore.errors import DataError
+from gptcore.tokenizer import END_OF_TEXT, MOST_IDS, Tokenizer
 from gptcore.untrusted import MB, read_bytes, read_json, shown
 
-END_OF_TEXT = "<|endoftext|>"
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 VOCABULARY_FILES = ("vocab.json", "merges.txt")
-MOST_IDS = 2**20
-"""Of a vocabulary; the largest in use have a quarter of that."""
 LONGEST_TOKEN = 1024
 """Bytes; GPT-2's longest has 128."""
 LIMIT = 32 * MB
@@ -39,33 +37,22 @@ LIMIT = 32 * MB
 _RANK = re.compile(rb"([A-Za-z0-9+/=]+)[ \t]+([0-9]{1,8})")
 
 
-class Tokenizer:
-    """``Tokenizer.load(path)``; ``encode``, ``decode``, ``save``."""
+class BytePairs(Tokenizer):
+    """Byte pairs in the order of their merges, and end-of-text."""
 
     def __init__(self, ranks: dict[bytes, int]) -> None:
         """``ranks``: every single byte and every merge → ids 0 … len-1; end-of-text gets the next id."""
         if problem := _rank_problem(ranks):
             raise DataError(f"vocabulary: {problem}")
         self.ranks = ranks
-        self.eot = len(ranks)
+        self.eot = self.stop = len(ranks)
         self.n_vocab = len(ranks) + 1
         self._encoding = tiktoken.Encoding(
             "gptcore", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.eot}
         )
 
     @classmethod
-    def load(cls, path: Path | str) -> "Tokenizer":
-        """From a directory with ``vocab.json`` and ``merges.txt``, or from a file of tiktoken ranks."""
-        path = Path(path)
-        try:
-            return cls(_read_vocabulary(path) if path.is_dir() else _read_ranks(path))
-        except (OSError, ValueError, DataError) as error:
-            raise DataError(
-                f"{path}: expected a byte-level BPE vocabulary, found none that is whole: {error}"
-            ) from error
-
-    @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, watch: Watch | None = None) -> "Tokenizer":
+    def train(cls, texts: Iterable[str], vocab_size: int, watch: Watch | None = None) -> "BytePairs":
         """Learn merges from ``texts`` until ``vocab_size`` ids exist (fewer if the text runs out of pairs).
 
         Of words longer than ``bpe.LONGEST_WORD`` bytes, pairs across each multiple of it are not counted.  ``watch``
@@ -77,7 +64,7 @@ class Tokenizer:
             )
         ranks = {bytes([b]): i for i, b in enumerate(_byte_order())}
         for left, right in learn(texts, vocab_size - 1, watch):
-            ranks.setdefault(_to_bytes(left) + _to_bytes(right), len(ranks))
+            ranks.setdefault(to_bytes(left) + to_bytes(right), len(ranks))
         return cls(ranks)
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> list[int]:
@@ -88,12 +75,11 @@ class Tokenizer:
         """As ``encode``, as an array (N,) of uint32, without a Python list in between."""
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text of ``ids``; bytes that are no valid UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         return self._encoding.decode_bytes(list(ids))
+
+    def has_text(self, token: int) -> bool:
+        return token < self.eot
 
     @cached_property
     def fingerprint(self) -> str:
@@ -104,11 +90,11 @@ class Tokenizer:
     def save(self, directory: Path | str) -> None:
         """Write the vocabulary files that ``load`` and `transformers` read into ``directory``."""
         directory = Path(directory)
-        vocabulary = {_to_unicode(token): rank for token, rank in sorted(self.ranks.items(), key=lambda kv: kv[1])}
+        vocabulary = {to_unicode(token): rank for token, rank in sorted(self.ranks.items(), key=lambda kv: kv[1])}
         vocabulary[END_OF_TEXT] = self.eot
         text = json.dumps(vocabulary, ensure_ascii=False)  # in the order of the ids, as GPT-2's own file
         write_atomically(directory / "vocab.json", text.encode("utf-8"))
-        merges = "".join(f"{_to_unicode(left)} {_to_unicode(right)}\n" for left, right in merges_of(self.ranks))
+        merges = "".join(f"{to_unicode(left)} {to_unicode(right)}\n" for left, right in merges_of(self.ranks))
         write_atomically(directory / "merges.txt", ("#version: 0.2\n" + merges).encode("utf-8"))
         write_json(
             directory / "tokenizer_config.json",
@@ -122,6 +108,11 @@ class Tokenizer:
                 "clean_up_tokenization_spaces": False,
             },
         )
+
+
+def read(path: Path) -> BytePairs:
+    """From a directory with ``vocab.json`` and ``merges.txt``, or from a file of tiktoken ranks."""
+    return BytePairs(_read_vocabulary(path) if path.is_dir() else _read_ranks(path))
 
 
 def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -200,7 +191,7 @@ def _read_ids(path: Path) -> dict[bytes, int]:
         last = len(vocabulary)
         raise ValueError(f"{path.name}: expected {END_OF_TEXT} to have the last id {last}, found {shown(special)}")
     try:
-        return {_to_bytes(token): rank for token, rank in vocabulary.items()}
+        return {to_bytes(token): rank for token, rank in vocabulary.items()}
     except UnicodeEncodeError as error:
         token = shown(error.object)
         raise ValueError(f"{path.name}: expected tokens in GPT-2's 256 characters for bytes, found {token}") from None
@@ -216,7 +207,7 @@ def _read_merges(path: Path, ranks: Mapping[bytes, int]) -> list[tuple[bytes, by
         if line.startswith("#version"):
             continue
         try:
-            left, right = (_to_bytes(part) for part in line.split(" "))
+            left, right = (to_bytes(part) for part in line.split(" "))
         except ValueError:
             raise ValueError(f"{path.name}: expected two tokens, found {shown(line)}") from None
         if not {left, right, left + right} <= ranks.keys():
@@ -252,9 +243,12 @@ def _character_bytes() -> dict[int, int]:
     return dict.fromkeys(range(256), 0xFFFF) | {ord(c): b for b, c in _byte_characters().items()}
 
 
-def _to_unicode(token: bytes) -> str:
+def to_unicode(token: bytes) -> str:
     return "".join(_byte_characters()[b] for b in token)
 
 
-def _to_bytes(token: str) -> bytes:
+def to_bytes(token: str) -> bytes:
     return token.translate(_character_bytes()).encode("latin-1")
+
+
+READ = read

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcore.errors import DataError
-from gptcore.tokenizer import END_OF_TEXT, GPT2_PATTERN, VOCABULARY_FILES, Tokenizer, merges_of
+from gptcore.tokenizer import END_OF_TEXT, Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import GPT2_PATTERN, VOCABULARY_FILES, BytePairs, merges_of
 
 TRICKY = [
     *("'s", "'S", "'ll", "'re've", "don't I'd we'll", "O'Neill's", "''"),
@@ -154,7 +155,7 @@ def gpt2_alphabet() -> dict[int, str]:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(texts, max_size=5), st.integers(257, 330))
 def test_any_trained_vocabulary_saves_and_loads_to_the_same_ids(tmp_path_factory, corpus: list[str], size: int):
-    tokenizer = Tokenizer.train(corpus, size)
+    tokenizer = BytePairs.train(corpus, size)
     directory = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save(directory)
     again = Tokenizer.load(directory)
@@ -228,25 +229,25 @@ def test_the_pattern_is_the_published_one():
 
 
 def test_training_is_repeatable_and_shortens_text(manual: str, tokenizer: Tokenizer):
-    again = Tokenizer.train([manual], 600)
+    again = BytePairs.train([manual], 600)
     assert again.ranks == tokenizer.ranks
     assert again.fingerprint == tokenizer.fingerprint
     assert len(tokenizer.encode(manual)) < 0.6 * len(manual.encode())
 
 
 def test_training_stops_when_the_text_has_no_pairs_left():
-    assert Tokenizer.train(["ab ab"], 1000).n_vocab == 256 + 2 + 1  # "ab", " ab"
-    assert Tokenizer.train([], 1000).n_vocab == 257
+    assert BytePairs.train(["ab ab"], 1000).n_vocab == 256 + 2 + 1  # "ab", " ab"
+    assert BytePairs.train([], 1000).n_vocab == 257
 
 
 def test_fewer_than_257_ids_are_refused():
-    assert Tokenizer.train(["text"], 257).n_vocab == 257
+    assert BytePairs.train(["text"], 257).n_vocab == 257
     with pytest.raises(ValueError, match="vocab_size = 256: expected at least 257"):
-        Tokenizer.train(["text"], 256)
+        BytePairs.train(["text"], 256)
 
 
 def test_the_fingerprint_tells_vocabularies_apart(tokenizer: Tokenizer, manual: str):
-    assert Tokenizer.train([manual], 599).fingerprint != tokenizer.fingerprint
+    assert BytePairs.train([manual], 599).fingerprint != tokenizer.fingerprint
 
 
 # --- files -----------------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def test_a_damaged_directory_is_refused_by_name(saved: Path, damage: str):
 
 def test_a_merge_of_later_tokens_is_refused(tmp_path: Path):
     """`transformers` would follow such a line when it is too late for it, and give other ids than we do."""
-    tokenizer = Tokenizer({bytes([b]): b for b in range(256)} | {b"ab": 256, b"abc": 257, b"bc": 258})
+    tokenizer = BytePairs({bytes([b]): b for b in range(256)} | {b"ab": 256, b"abc": 257, b"bc": 258})
     tokenizer.save(tmp_path)
     merges = (tmp_path / "merges.txt").read_text()
     assert merges == "#version: 0.2\na b\nab c\nb c\n"
@@ -427,7 +428,7 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path):
 def test_a_token_that_no_merge_makes_is_refused_when_saved(tokenizer: Tokenizer, tmp_path: Path):
     ranks = {**tokenizer.ranks, "日本".encode(): len(tokenizer.ranks)}
     with pytest.raises(DataError, match=r"is no merge of two earlier tokens"):
-        Tokenizer(ranks).save(tmp_path)
+        BytePairs(ranks).save(tmp_path)
 
 
 def test_merges_are_made_of_earlier_tokens(any_tokenizer: Tokenizer):

@@ -1,0 +1,150 @@
+"""Conversations in a model's own form: the ids of `transformers`, and texts that stay texts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptcore.errors import DataError
+from gptcore.prompt import TEMPLATE as OURS
+from gptcore.prompt import example_ids, prompt_ids
+from gptcore.tokenizer import Tokenizer
+from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, library, save
+
+TALK = [
+    {"role": "user", "content": "Say hello."},
+    {"role": "assistant", "content": "Hello 12!"},
+    {"role": "user", "content": " and again\n"},
+    {"role": "assistant", "content": " Füße\n\nhello "},
+]
+
+
+PIECES = [*SPECIAL, "<|im_start|>system\n", "<", "|", "im_end", ">", "a", " ", "\n", "é", "\ue000"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return save(library("digits"), tmp_path / "model")
+
+
+def of(directory: Path) -> Any:
+    chat = Tokenizer.load(directory).chat
+    assert chat is not None
+    return chat
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_ids_are_those_of_transformers(directory: Path, count: int) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    ask = count % 2 == 1
+    expected = theirs.apply_chat_template(TALK[:count], add_generation_prompt=ask, return_dict=False)
+    text = theirs.apply_chat_template(TALK[:count], add_generation_prompt=ask, tokenize=False)
+    chat = of(directory)
+    assert chat.text(TALK[:count], ask) == text
+    if ask:
+        assert chat.prompt(TALK[:count]) == expected
+    else:
+        before, answer = chat.turn(TALK[:count])
+        ours = Tokenizer.load(directory)
+        assert ours.decode([*before, *answer]) == text.removesuffix("\n")  # what ends the answer ends its loss
+        assert before == theirs.apply_chat_template(TALK[: count - 1], add_generation_prompt=True, return_dict=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([*SPECIAL, "<|im_start|>system\n", "<", "|", "im_end", ">", "a", " ", "\n", "é", "\ue000"])
+    )
+)
+def test_no_message_can_act_as_a_special_token(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+    directory = tmp_path_factory.getbasetemp() / "chat"
+    if not directory.exists():
+        save(library("digits"), directory)
+    ours, chat = Tokenizer.load(directory), of(directory)
+    content = "".join(parts)
+    ids = chat.prompt([{"role": "user", "content": content}])
+    harmless = chat.prompt([{"role": "user", "content": "a"}])
+    assert [i for i in ids if not ours.has_text(i)] == [i for i in harmless if not ours.has_text(i)]
+    assert content.strip() in ours.decode(ids)
+    assert "\ue000" in content or "\ue000" not in ours.decode(ids)
+
+
+def test_instructions_are_put_in_the_models_form(directory: Path) -> None:
+    ours = Tokenizer.load(directory)
+    asked = prompt_ids(ours, "Reverse it.", "stone")
+    assert asked == of(directory).prompt([{"role": "user", "content": "Reverse it.\nstone"}])
+    before, answer = example_ids(ours, "Reverse it.", "stone", "enots")
+    assert before == asked
+    assert answer == [*ours.encode("enots"), ours.stop]
+
+
+def test_our_own_template_is_our_own_form(tmp_path: Path) -> None:
+    """Exports have it for other programs."""
+    ours = Tokenizer.load(save(library("digits"), tmp_path, OURS))
+    assert ours.decode(prompt_ids(ours, "Add.", "1 2")) == "### Instruction: Add.\n### Input: 1 2\n### Response:"
+
+
+def test_a_template_that_changes_what_stood_before_an_answer_cannot_be_tuned(tmp_path: Path) -> None:
+    template = "{% if add_generation_prompt %}asked{% else %}told{% endif %}{{ messages[-1].content }}"
+    with pytest.raises(DataError, match="can't be tuned"):
+        of(save(library("digits"), tmp_path, template)).turn(TALK[:2])
+
+
+# --- a stranger's program -----------------------------------------------------------------------------------
+
+ATTACKS = [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch CANARY').read() }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ namespace.__init__.__globals__['os'].system('touch CANARY') }}",
+    "{{ lipsum.__globals__['os'].system('touch CANARY') }}",
+    "{{ raise_exception.__globals__ }}",
+    "{{ messages.__class__ }}",
+    "{{ messages.append(1) }}",
+    "{{ messages[0].update({}) }}",
+    "{{ (messages | map(attribute='__class__') | list)[0].__name__ }}",
+    "{{ '%c%c'.__mod__ }}",
+    "{{ '{0.__class__}'.format(messages) }}",
+    "{% include '/etc/passwd' %}",
+    "{% import 'os' as os %}",
+    "{% extends 'x' %}",
+    "{{ 'x' * 1000000000 }}",
+    "{{ [0] * 1000000000 }}",
+    "{{ 9 ** 999999999 }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '{:1000000000d}'.format(1) }}",
+    "{{ 'x'.center(1000000000) }}",
+    "{{ 'x'.ljust(1000000000) }}",
+    "{{ 'x' | center(1000000000) }}",
+    "{{ 'x' | indent(1000000000) }}",
+    "{% for i in range(1000000000) %}x{% endfor %}",
+    "{% for a in range(999) %}{% for b in range(999) %}xxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+    "{% set x = 1 %}{{ x / 0 }}",
+    "{{ raise_exception('no system messages') }}",
+    "{{ undefined_thing() }}",
+]
+
+
+@pytest.mark.parametrize("template", ATTACKS)
+def test_nothing_is_executed_and_no_memory_taken(template: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    written = template.replace("CANARY", str(canary))
+    with pytest.raises(DataError, match="chat template"):
+        of(save(library("digits"), tmp_path / "model", written)).prompt(TALK[:1])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("template", ["{% for %}", "{{ x", "{% unknown %}", "x" * 100_001, "{{ x | nothing }}"])
+def test_what_is_no_template_is_refused_with_the_vocabulary(template: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="chat template"):
+        Tokenizer.load(save(library("digits"), tmp_path, template))
+
+
+def test_todays_date_is_no_part_of_a_form(tmp_path: Path) -> None:
+    """Templates ask for it where they can have it; the bytes of a run would change every day."""
+    template = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}" + TEMPLATE
+    assert of(save(library("digits"), tmp_path, template)).text(TALK[:1]).startswith("no date")

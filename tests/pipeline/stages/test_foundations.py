@@ -1,0 +1,118 @@
+"""A published model as the foundation: its own vocabulary and form, from the file through tuning to the export."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gptcore.errors import DataError
+from gptcore.formats.directory import load_model, load_vocabulary
+from gptcore.tokenizer import Tokenizer
+from pipeline.settings.export import ExportConfig
+from pipeline.settings.finetune_instruct import FinetuneInstructConfig
+from pipeline.settings.load_gpt2 import LoadGpt2Config
+from pipeline.stages.export import export
+from pipeline.stages.finetune_instruct import finetune_instruct
+from pipeline.stages.load_gpt2 import load_gpt2
+from pipeline.tracking.tracker import NullTracker
+from tests.gptcore.gguf_files import save_gguf
+from tests.gptcore.oracles import make_family
+from tests.gptcore.tokenizer.made import add_vocabulary, library, save
+
+ROWS = 448
+"""Of the embedding: 420 ids and some that none uses."""
+WAYS = ["directory", "gguf"]
+
+
+def foundation(folder: Path, way: str) -> Path:
+    """A tiny Llama with shared keys, as a directory or as one file."""
+    made = library("digits")
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
+    oracle = make_family("llama", vocab_size=ROWS, max_position_embeddings=128, tie_word_embeddings=True, **heads)
+    if way == "directory":
+        oracle.save_pretrained(folder / "llama")
+        return save(made, folder / "llama")
+    path = folder / "llama.gguf"
+    save_gguf(oracle, path, change=lambda writer: add_vocabulary(writer, made, "smollm"))
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("GPTCORE_TRACKING", "off")
+    return tmp_path
+
+
+def loaded(project: Path, way: str) -> dict[str, Any]:
+    source = foundation(project, way)
+    return load_gpt2(source, project / "loaded", LoadGpt2Config(source=str(source))).metrics
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_llama_with_its_own_vocabulary_is_a_foundation(project: Path, way: str) -> None:
+    metrics = loaded(project, way)
+    assert (metrics["against"], metrics["greedy_equal"], metrics["token_ids_equal"]) == ("transformers", True, True)
+    kept = load_vocabulary(project / "loaded")
+    assert kept.fingerprint == Tokenizer.load(foundation(project, way)).fingerprint
+    assert (kept.n_vocab, load_model(project / "loaded").config.vocab_size) == (420, ROWS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tuned_in_its_own_form_and_exported_it_is_a_llama_again(project: Path, way: str) -> None:
+    loaded(project, way)
+    lines = [
+        {"instruction": "Say it.", "input": word, "output": f"{word} <|im_end|>", "kind": "say", "split": split}
+        for split, words in (("train", "abcdef"), ("val", "gh"), ("test", "ij"))
+        for word in words
+    ]
+    (project / "instructions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cfg = FinetuneInstructConfig(
+        max_steps=6, batch_examples=3, eval_every=3, save_every=3, max_new_tokens=4, dtype="float32", learning_rate=0.01
+    )
+    finetune_instruct(
+        project / "loaded", project / "instructions.jsonl", project / "tuned", project / "curve.csv", cfg, NullTracker()
+    )
+    metrics = export(project / "tuned", project / "export", ExportConfig(parity_texts=8, parity_tokens=8)).metrics
+    assert (metrics["against"], metrics["greedy_equal"], metrics["token_ids_equal"]) == ("transformers", True, True)
+    theirs, words = AutoModelForCausalLM.from_pretrained(project / "export"), AutoTokenizer.from_pretrained("export")
+    assert type(theirs).__name__ == "LlamaForCausalLM"
+    chat = Tokenizer.load(project / "export").chat
+    assert chat is not None
+    talk = [{"role": "user", "content": "Say it.\na"}]
+    ids = words.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+    assert ids == chat.prompt(talk)
+    new = theirs.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)[0, len(ids) :].tolist()
+    command = [sys.executable, "-m", "gptcore", "chat", "export", "--max-new-tokens", "8"]
+    said = subprocess.run(command, input="Say it.\na\n", capture_output=True, text=True, check=True, cwd=project)
+    ours = Tokenizer.load(project / "export")
+    text = ours.decode(filter(ours.has_text, new[: new.index(ours.stop)] if ours.stop in new else new))
+    assert said.stdout.strip("\n") == text.strip("\n")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_library_writes_with_it(project: Path, way: str) -> None:
+    command = [sys.executable, "-m", "gptcore", "generate", foundation(project, way), "Once", "--temperature", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Once")
+
+
+def test_a_vocabulary_with_more_ids_than_rows_is_refused(project: Path) -> None:
+    source = foundation(project, "directory")
+    save(library("digits", plain=tuple(f"<{n}>" for n in range(30))), source)
+    with pytest.raises(DataError, match=f"expected an id for each of the {ROWS} rows"):
+        load_gpt2(source, project / "loaded", LoadGpt2Config(source=str(source)))
+    assert not (project / "loaded").exists()
+
+
+def test_a_directory_without_a_vocabulary_is_refused(project: Path) -> None:
+    make_family("llama", vocab_size=ROWS).save_pretrained(project / "llama")
+    with pytest.raises(DataError, match="expected a byte-level BPE vocabulary"):
+        load_gpt2(project / "llama", project / "loaded", LoadGpt2Config(source="llama"))
