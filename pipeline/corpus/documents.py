@@ -9,6 +9,7 @@ from typing import Any
 from gptcore.errors import DataError
 from pipeline.corpus.document import Document, LabelledDocument
 from pipeline.corpus.readers import READERS, Row, Skipped, parse
+from pipeline.corpus.splits import labelled_split
 from pipeline.corpus.steps import line_ends
 from pipeline.store.raw import Raw, Source
 
@@ -23,18 +24,21 @@ def read_documents(raw: Raw) -> tuple[list[Document], dict[str, int]]:
     return documents, dict(skipped)
 
 
-def read_labelled(raw: Raw, split: str) -> list[LabelledDocument]:
-    """The labelled documents of one published split, their line ends alike."""
-    sources = [source for source in raw.having("classification") if source.split == split]
-    if not sources:
-        raise DataError(
-            f"{raw.path}: no labelled source has `split: {split}`; add one to download.sources in params.yaml"
-        )
-    return [
+def read_labelled(raw: Raw, split: str, *, optional: bool = False) -> list[LabelledDocument]:
+    """The labelled documents of one split, their line ends alike; at least one, but for an ``optional`` split."""
+    sources = [source for source in raw.having("classification") if source.split in ("", split)]
+    documents = [
         LabelledDocument(**where, text=line_ends.unix(row.text), label=row.label)
         for source in sources
         for where, row in _rows(raw, source, Skipped())
+        if labelled_split(source, row.split, row.text) == split
     ]
+    if not documents and not optional:
+        raise DataError(
+            f"{raw.path}: no labelled document is of the split {split!r}; add a source with `split: {split}` to "
+            "download.sources in params.yaml, or rows to one"
+        )
+    return documents
 
 
 def read_span(raw: Raw, file: str, start: int, end: int) -> str:

@@ -14,6 +14,7 @@ from gptcore.artifact import sha256_text
 from gptcore.errors import DataError
 from gptcore.ranges import Checked, Number, Whole
 from pipeline.corpus.document import Document
+from pipeline.store.raw import Source
 from pipeline.store.splits import SPLITS
 
 Fraction = Annotated[float, Number(0, 0.5, open_low=True, open_high=True)]
@@ -48,6 +49,17 @@ def split_documents(documents: Sequence[Document], config: SplitConfig) -> dict[
 def place_of(text: str) -> float:
     """A number in [0, 1) that depends on nothing but the text, evenly spread over texts."""
     return int(sha256_text(text)[:12], 16) / 16**12
+
+
+def labelled_split(source: Source, stated: str, text: str) -> str:
+    """Of a labelled text: what its source says, else what stands in its row, else train or test by its hash.
+
+    The hash's other end than validation is taken from (``finetune_classify.val_fraction``), so that neither share
+    empties the other.
+    """
+    if source.split or source.layout.split_column:
+        return source.split or stated
+    return "test" if place_of(text) >= 1 - source.test_fraction else "train"
 
 
 def _split_of(document: Document, config: SplitConfig) -> str:

@@ -5,21 +5,28 @@ before any stage runs, and what it can't hash ends in its own words (a broken li
 (it opens a named pipe and waits), so ``refuse_unreadable`` is asked first, by the verbs that start DVC and by the
 stage.  That costs a ``stat`` a file.
 
+``own://PATH`` names one of these files as a source that params.yaml describes; it is then no text to be sorted.
+
 Links to files count as files.  Behind links to directories neither DVC nor this looks: a change there would not be
 noticed, and the link may lead round in a circle.
 """
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
+from gptcore.untrusted import shown
 from pipeline import project
 
 FOLDER = Path("data/own")
 ABOUT = "README.md"
+SCHEME = "own://"
+LONGEST_NAME = 255
+"""Bytes, on every usual file system."""
 SHOWN = 5
 """As many names are told of each kind; then how many more there are."""
 
@@ -39,11 +46,44 @@ class Survey:
         return told + [f"{own}: {_names(paths, own)} skipped: {reason}" for reason, paths in self.skipped.items()]
 
 
-def survey(own: Path, formats: Mapping[str, tuple[str, ...]]) -> Survey:
-    """Sort the files of ``own`` and its subdirectories by ``formats``: name → ends of file names, in lower case."""
+def problem_with(uri: str) -> str | None:
+    """What is wrong with ``own://PATH``, or None."""
+    name = uri.removeprefix(SCHEME)
+    path = PurePosixPath(name)
+    plain = str(path) == name != "." and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    if plain and name.isprintable() and max(len(part.encode()) for part in path.parts) <= LONGEST_NAME:
+        return None
+    return f"expected {SCHEME} and the path of a file in {FOLDER}, found {shown(uri)}"
+
+
+def place(own: Path, uri: str) -> Path:
+    """Where the file is that ``uri`` names."""
+    return own / uri.removeprefix(SCHEME)
+
+
+def existing(own: Path, uri: str, sha256: str) -> Path:
+    """The same; refuses one that is not there, is another than is pinned, or of which DVC would not see a change."""
+    path = place(own, uri)
+    if not path.is_file():
+        raise DataError(f"{uri}: expected a file at {spelled(path)}, found none; put it there or correct the address")
+    inside = [folder for folder in path.parents if folder.is_relative_to(own) and folder != own]
+    if link := next((folder for folder in inside if folder.is_symlink()), None):
+        raise DataError(f"{uri}: {spelled(link)} is a link to a directory; put the file itself into {own}")
+    if sha256 and (found := sha256_file(path)) != sha256:
+        raise DataError(f"{uri}: expected sha256 {sha256}, found {found}; correct it in params.yaml, or leave it out")
+    return path
+
+
+def survey(own: Path, formats: Mapping[str, tuple[str, ...]], besides: Collection[Path] = ()) -> Survey:
+    """Sort the files of ``own`` and its subdirectories by ``formats``: name → ends of file names, in lower case.
+
+    Those ``besides`` are sources already.
+    """
     found = Survey({form: [] for form in formats})
     unknown = f"no format is known by this ending (known: {', '.join(e for ends in formats.values() for e in ends)})"
     for path in _files(own):
+        if path in besides:
+            continue
         if any(part.startswith(".") for part in path.relative_to(own).parts):
             found.skipped.setdefault("hidden, as editors' and systems' files are", []).append(path)
         elif path.is_dir():

@@ -2,9 +2,9 @@
 
 Reads ``data/checkpoints/load_gpt2`` and the labelled sources; writes a checkpoint in the layout of
 ``GPT2ForSequenceClassification`` (last token, linear head without bias), the curve, and the test
-documents' actual and predicted labels.  A share of the training documents, chosen by hash, is kept for
-validation; the test split is looked at once, at the end.  Batches hold documents of similar length, so
-that little is padding.
+documents' actual and predicted labels.  Where the data have no validation documents of their own, a share of the
+training documents, chosen by hash, is kept for that; the test split is looked at once, at the end.  Batches hold
+documents of similar length, so that little is padding.
 
 The baseline beside it is TF-IDF with a linear support-vector machine on the same documents, which is hard
 to beat on this task.
@@ -19,7 +19,7 @@ import torch
 
 from gptcore import runtime
 from gptcore.artifact import write_json
-from gptcore.errors import ParameterError
+from gptcore.errors import DataError, ParameterError
 from gptcore.evaluate import accuracy, labels_of
 from gptcore.formats.directory import gpt_config, save_model
 from gptcore.model import Classifier
@@ -50,7 +50,7 @@ def finetune_classify(
     start, task = Checkpoint.open(foundation), TASK(TaskData(raw=raw, instructions=Path()))
     inputs = {"foundation": start.content_hash, "raw": task.raw.content_hash}
     labels, test = list(task.labels), task.examples("test")
-    train, val = _hold_out(task.examples("train"), cfg.val_fraction)
+    train, val = _hold_out(task.examples("train"), task.examples("val"), cfg.val_fraction)
     encoder = start.tokenizer
     _check_fits(cfg.max_tokens, foundation)
     encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
@@ -112,14 +112,17 @@ def _check_fits(max_tokens: int, foundation: Path) -> None:
 
 
 def _hold_out(
-    documents: Sequence[LabelledDocument], fraction: float
+    documents: list[LabelledDocument], val: list[LabelledDocument], fraction: float
 ) -> tuple[list[LabelledDocument], list[LabelledDocument]]:
-    """(train, val), by the hash of the text: equal texts stay together."""
-    val = [place_of(d.text) < fraction for d in documents]
-    return (
-        [d for d, held in zip(documents, val, strict=True) if not held],
-        [d for d, held in zip(documents, val, strict=True) if held],
-    )
+    """(train, val); where no ``val`` is given, by the hash of the text: equal texts stay together."""
+    train = documents if val else [d for d in documents if place_of(d.text) >= fraction]
+    val = val or [d for d in documents if place_of(d.text) < fraction]
+    if not val or len({d.label for d in train}) < 2:
+        raise DataError(
+            f"labelled sources: expected training documents of two labels or more and some for validation, found "
+            f"{len(train)} and {len(val)}; add documents, or change {NAME}.val_fraction"
+        )
+    return train, val
 
 
 def _encode(encoder: Tokenizer, documents: Sequence[LabelledDocument], cfg: FinetuneClassifyConfig) -> list[list[int]]:

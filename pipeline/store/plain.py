@@ -13,18 +13,23 @@ from gptcore.ranges import LATER
 
 
 def as_plain(config: Any) -> Any:
-    """A dataclass, or a dictionary of them, as plain data for manifests and trackers.
+    """A dataclass, or a dictionary or list of them, as plain data for manifests and trackers.
 
-    A field marked ``LATER`` is there only where it isn't its default: an option that a later version adds changes no
-    byte of what is made without it.
+    A field marked ``LATER``, at any depth, is there only where it isn't its default: an option that a later version
+    adds changes no byte of what is made without it.
     """
-    if isinstance(config, Mapping):
-        return {name: as_plain(value) for name, value in config.items()}
-    unused = {
-        f.name for f in dataclasses.fields(config) if LATER in f.metadata and getattr(config, f.name) == f.default
-    }
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in unused}
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(_plain(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    return {f.name: _plain(each) for f, each in fields if not (LATER in f.metadata and each == f.default)}
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,14 +5,16 @@ Later stages need no parameters of ``download``: what they must know of a source
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from gptcore.artifact import write_json
 from gptcore.errors import DataError
+from gptcore.ranges import later
 from pipeline.store.artifact import REMEDY, Artifact
+from pipeline.store.plain import as_plain
 
 SOURCES = "sources.json"
 
@@ -31,6 +33,8 @@ class Layout:
     """Column or key of the label; empty: no labels."""
     labels: tuple[str, ...] = ()
     """Every label there may be; the position is the class index."""
+    split_column: str = later("")
+    """Column or key that says ``train``, ``val`` or ``test``; empty: no such."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class Source:
     role: Role
     layout: Layout
     split: str
-    """``train``, ``val`` or ``test`` of labelled data; empty: not split at its origin."""
+    """``train``, ``val`` or ``test`` of labelled data; empty: its rows say so, or it is not split at its origin."""
     uri: str
     licence: str
     files: tuple[RawFile, ...]
+    test_fraction: float = later(0.0)
+    """Share of labelled data that is not split at its origin that is held out for testing."""
 
 
 class Raw(Artifact):
@@ -92,7 +98,7 @@ class Raw(Artifact):
 
 
 def write_sources(raw: Path, sources: Iterable[Source]) -> None:
-    write_json(raw / SOURCES, [asdict(source) for source in sources])
+    write_json(raw / SOURCES, [as_plain(source) for source in sources])
 
 
 def _source(*, layout: dict[str, Any], files: list[dict[str, Any]], **fields: Any) -> Source:

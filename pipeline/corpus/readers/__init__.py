@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from gptcore.errors import DataError
 from gptcore.seams import Seam
+from gptcore.untrusted import shown
 from pipeline.store.raw import Layout
+from pipeline.store.splits import SPLITS
 
 READERS = Seam("pipeline.corpus.readers", "READER")
 
@@ -27,6 +30,8 @@ class Row:
     """The byte after its last."""
     text: str
     label: str = ""
+    split: str = ""
+    """What stands in ``layout.split_column``, where there is one."""
 
 
 class Skipped(Counter[str]):
@@ -61,6 +66,11 @@ def parse(stream: BinaryIO, layout: Layout, name: str, skipped: Skipped) -> Iter
     """Yield the documents of one file that have text."""
     reader: Reader = READERS[layout.format]
     for row in reader.read(stream, layout, name, skipped):
+        if layout.split_column and row.split not in SPLITS:
+            raise DataError(
+                f"{name}, byte {row.start}: expected {', '.join(SPLITS)} under {layout.split_column!r}, found "
+                f"{shown(row.split)}; correct the row"
+            )
         if row.text.strip():
             yield row
         else:

@@ -45,7 +45,8 @@ class JsonLines:
                 label = str(fields.get(layout.label_column, ""))
                 check_label(label, layout, name, number)
                 found = True
-                yield Row(start, start + len(line), text, label)
+                split = str(fields.get(layout.split_column, ""))
+                yield Row(start, start + len(line), text, label, split)
 
     def text(self, content: bytes, layout: Layout) -> str:
         return str(json.loads(content)[layout.text_column])

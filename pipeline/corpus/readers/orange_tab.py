@@ -27,6 +27,7 @@ class OrangeTab:
         names = _header(lines, layout, name)
         text_at = names.index(layout.text_column)
         label_at = names.index(layout.label_column) if layout.label_column else None
+        split_at = names.index(layout.split_column) if layout.split_column else None
         for number, (start, line) in enumerate(lines[_HEADER_ROWS:], start=_HEADER_ROWS + 1):
             cells = line.split(b"\t")
             if not line.strip():
@@ -37,7 +38,8 @@ class OrangeTab:
                 start += sum(len(cell) + 1 for cell in cells[:text_at])
                 label = cells[label_at].decode("utf-8") if label_at is not None else ""
                 check_label(label, layout, name, number)
-                yield Row(start, start + len(cells[text_at]), cells[text_at].decode("utf-8"), label)
+                split = cells[split_at].decode("utf-8") if split_at is not None else ""
+                yield Row(start, start + len(cells[text_at]), cells[text_at].decode("utf-8"), label, split)
 
     def text(self, content: bytes, layout: Layout) -> str:
         return content.decode("utf-8")
@@ -49,7 +51,7 @@ def _header(lines: list[tuple[int, bytes]], layout: Layout, name: str) -> list[s
     if len(rows) < _HEADER_ROWS:
         raise DataError(f"{name}: expected three header rows (names, types, roles), found {len(rows)} rows in all")
     names, types, _ = rows
-    for column in filter(None, (layout.text_column, layout.label_column)):
+    for column in filter(None, (layout.text_column, layout.label_column, layout.split_column)):
         if names.count(column) != 1:
             raise DataError(f"{name}: expected one column {column!r}, found the columns {names}; correct params.yaml")
     type_at = names.index(layout.text_column)

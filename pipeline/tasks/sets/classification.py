@@ -1,4 +1,4 @@
-"""Telling which label a text has: the labelled sources of ``data/raw`` with their published split."""
+"""Telling which label a text has: the labelled sources of ``data/raw``, by their published split or by hash."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ class Classification:
         return self.raw.labels()
 
     def examples(self, split: str) -> list[LabelledDocument]:
-        return read_labelled(self.raw, split)
+        """Of val there may be none: most sets have none of their own."""
+        return read_labelled(self.raw, split, optional=split == "val")
 
     def score(self, answers: Sequence[str], examples: Sequence[LabelledDocument]) -> dict[str, float]:
         actual = [document.label for document in examples]

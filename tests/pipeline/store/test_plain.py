@@ -14,9 +14,15 @@ class Config:
     added: int = later(0)
 
 
+@dataclass(frozen=True)
+class Nested:
+    parts: tuple[Config, ...]
+
+
 def test_an_option_that_came_later_is_named_only_where_it_is_used() -> None:
     assert as_plain(Config()) == {"width": 3}
     assert as_plain({"a": Config(added=1)}) == {"a": {"width": 3, "added": 1}}
+    assert as_plain([Nested((Config(), Config(added=1)))]) == [{"parts": [{"width": 3}, {"width": 3, "added": 1}]}]
 
 
 def test_a_gpt2_is_recorded_as_it_always_was() -> None:
