@@ -45,6 +45,7 @@ def view(metrics: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Vi
         Numbers(numbers),
         Texts("Samples", written),
         *_prompting(metrics["prompting"], models),
+        *_calibration(metrics.get("calibration", {}), models),
     ]
     return View("Evaluation", [result], blocks, quote=samples[0]["prompt"] + samples[0]["text"])
 
@@ -59,6 +60,28 @@ def _prompting(tasks: Mapping[str, Mapping[str, Any]], models: Sequence[str]) ->
         rows = [[_NAMES[model], *(task[model][key] for key in shots)] for model in models]
         rows += [[key, *([value] * len(shots))] for key, value in others.items()]
         tables.append(Table(f"{name.capitalize()} by prompting, {task['examples']} examples, accuracy", columns, rows))
+    return tables
+
+
+def _calibration(tasks: Mapping[str, Mapping[str, Any]], models: Sequence[str]) -> list[Table]:
+    """A table a task: a row for each model and number of shots, and the most frequent label."""
+    ways, measures = ("uncalibrated", "calibrated"), {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+    columns: list[tuple[str, Show]] = [("model", "text"), ("shots", "text")]
+    columns += [(f"{named}, {way}", "percent") for named in measures.values() for way in ways]
+    tables = []
+    for name, task in tasks.items():
+        rows: list[list[Any]] = [
+            [
+                _NAMES[model],
+                shots.removeprefix("shots_"),
+                *(found[way][measure] for measure in measures for way in ways),
+            ]
+            for model in models
+            for shots, found in task[model].items()
+        ]
+        if constant := task.get("majority"):
+            rows.append(["majority", "", *(constant[measure] for measure in measures for _ in ways)])
+        tables.append(Table(f"{name.capitalize()} by prompting, calibrated by an empty text", columns, rows))
     return tables
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from gptcore.ranges import Batch, Checked, Context, Each, Number, OneOf, Seed, Whole
+from gptcore.ranges import Batch, Checked, Context, Each, Number, OneOf, Seed, Switch, Whole, later
 from pipeline.tasks.sets import TASKS
 
 DEFAULT_TASKS = ("classification", "instruction")
@@ -34,3 +34,5 @@ class EvaluateConfig(Checked):
     """Of the samples and of the draw of examples."""
     tasks: Annotated[list[str], Each(OneOf(TASKS.names))] = field(default_factory=lambda: [*DEFAULT_TASKS])
     """Members of `pipeline.tasks.sets` to solve by prompting."""
+    calibrate: Annotated[bool, Switch()] = later(False)
+    """Report calibrated answers too (`pipeline.tasks.prompting`) and macro-F1, of tasks that ask about a text."""

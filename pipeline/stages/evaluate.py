@@ -5,7 +5,8 @@ fine-tuning.  By default they are the same; then everything is computed once and
 
     held-out text   bits/byte of the test documents, beside n-gram models and compressors on the same bytes
     samples         what a model writes after some prompts
-    prompting       accuracy with 0, 1, … solved examples in the prompt (`prompting.py`)
+    prompting       accuracy with 0, 1, … solved examples in the prompt (`prompting.py`); with ``calibrate`` also
+                    macro-F1, before and after the answers' likelihood without a text is taken off
 
 The text is decoded from ``data/tokens``, checked against each document's sha256 and encoded anew with each
 model's own vocabulary: bits/byte compares models of different vocabularies only on the same bytes.
@@ -14,8 +15,8 @@ Samples are computed in float32, one by one, each from a seed of its own: a prom
 the others as they are.  With the default parameters the stage takes 15 s of one core.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,20 +28,19 @@ from gptcore.inference.generate import generate
 from gptcore.model import GPT
 from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
-from pipeline.evaluation import held_out
-from pipeline.evaluation.held_out import rounded
+from pipeline.evaluation import held_out, prompted
+from pipeline.evaluation.prompted import Asked
 from pipeline.evaluation.shown import draw_bars, markdown, view
 from pipeline.settings.evaluate import EvaluateConfig
 from pipeline.store.artifact import content_hash, file_hash
 from pipeline.store.checkpoint import Checkpoint
 from pipeline.store.outputs import Evaluation
-from pipeline.store.plain import write_csv
+from pipeline.store.plain import as_plain, write_csv
 from pipeline.store.tokens import Tokens
 from pipeline.store.view import Outcome
 from pipeline.store.vocabulary import Vocabulary
 from pipeline.tasks import prompting
-from pipeline.tasks.problems import Problem
-from pipeline.tasks.sets import TASKS, Amount, Task, TaskData
+from pipeline.tasks.sets import TASKS, Amount, TaskData
 from pipeline.tracking.tracker import Tracker
 
 
@@ -51,14 +51,6 @@ class Contender:
     names: tuple[str, ...]
     model: GPT
     tokenizer: Tokenizer
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A task and its problems, to be solved by prompting."""
-
-    task: Task
-    problems: list[Problem]
 
 
 def evaluate(
@@ -90,7 +82,7 @@ def evaluate(
     others = {"tokens": tokens, "tokenizer": tokenizer, "raw": raw}
     inputs = {name: model.content_hash for name, model in models.items()}
     inputs |= {name: content_hash(path) for name, path in others.items()} | {"instructions": file_hash(instructions)}
-    with Evaluation.create(out, asdict(cfg), inputs) as draft:
+    with Evaluation.create(out, as_plain(cfg), inputs) as draft:
         bars = baselines | {name: scores["bits_per_byte"] for name, scores in language.items()}
         rows = [{"model": name, "bits_per_byte": bits} for name, bits in bars.items()]
         write_csv(draft / "baselines.csv", ["model", "bits_per_byte"], rows)
@@ -105,8 +97,10 @@ def evaluate(
         "baselines": baselines,
         **language,
         "same_model": len(contenders) == 1,
-        "prompting": {name: _accuracies(name, asked, answers) for name, asked in tasks.items()},
+        "prompting": {name: prompted.accuracies(name, asked, answers) for name, asked in tasks.items()},
     }
+    if cfg.calibrate:
+        metrics["calibration"] = dict(prompted.calibrated(tasks, answers))
     return Outcome(metrics, view(metrics, samples))
 
 
@@ -142,7 +136,7 @@ def _contender(name: str, checkpoint: Checkpoint, cfg: EvaluateConfig) -> Conten
 def _tasks(data: TaskData, cfg: EvaluateConfig) -> dict[str, Asked]:
     amount = Amount(cfg.prompt_examples, cfg.prompt_examples_per_kind, max(cfg.shots), cfg.seed)
     made = {name: TASKS[name](data) for name in cfg.tasks}
-    return {name: Asked(task, task.problems(amount)) for name, task in made.items()}
+    return {name: Asked.of(task, task.problems(amount), cfg.calibrate) for name, task in made.items()}
 
 
 # --- the measurements -------------------------------------------------------------------------------------
@@ -170,29 +164,15 @@ def _answers(contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConf
     """A row a task, number of shots and name of the model."""
     for task_name, asked in tasks.items():
         for shots in cfg.shots:
-            score = prompting.score(
+            solved = prompting.solve(
                 contender.model,
                 contender.tokenizer,
                 asked.problems,
                 shots,
                 per_token=asked.task.per_token,
+                calibrate=asked.calibrate,
                 batch_size=cfg.batch_windows,
             )
+            measures = asked.row(solved, extended=cfg.calibrate)
             for name in contender.names:
-                yield {
-                    "task": task_name,
-                    "model": name,
-                    "shots": shots,
-                    "accuracy": rounded(score.accuracy),
-                    "mean_shots": rounded(score.mean_shots),
-                    "examples": len(asked.problems),
-                }
-
-
-def _accuracies(task_name: str, asked: Asked, answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    without_model = {name: rounded(value) for name, value in asked.task.without_model(asked.problems).items()}
-    accuracies: dict[str, Any] = {"examples": len(asked.problems), **without_model}
-    for row in answers:
-        if row["task"] == task_name:
-            accuracies.setdefault(row["model"], {})[f"shots_{row['shots']}"] = row["accuracy"]
-    return accuracies
+                yield {"task": task_name, "model": name, "shots": shots, **measures}

@@ -9,7 +9,15 @@ the same tokens wherever it stands.  Where a prompt is too long for the context,
 first, each to an equal share; then whole shots go; the answer is never cut.
 
 The forward pass over a prompt is made once: its keys and values stay in a cache, and every candidate rewinds
-the cache to the prompt's end.  160 prompts of 256 tokens with 4 candidates take 2 s of one core for a model of 3
+the cache to the prompt's end.
+
+Some answers are likely after any text, and a small model may then give one answer to all questions.  A *calibrated*
+choice takes that off: an answer's score is log p(answer | prompt) − log p(answer | the same prompt with an empty text).
+That is the contextual calibration of Zhao et al. (2021, "Calibrate before use") and the domain-conditional PMI of
+Holtzman et al. (2021, "Surface form competition"), which choose the same answer.  It costs a second set of prompts;
+those without shots are all alike and computed once.
+
+160 prompts of 256 tokens with 4 candidates take 2 s of one core for a model of 3
 layers of width 256.  Rejected: copying the cache for each candidate (8 labels are 8 times the memory, which
 for GPT-2's context of 1,024 is gigabytes) and a full pass for each candidate (8 times the arithmetic).
 """
@@ -37,32 +45,68 @@ MIN_TEXT_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class Score:
-    accuracy: float
+class Solved:
+    """What a model answers."""
+
+    chosen: list[int]
+    """Of each problem, the number of the candidate."""
+    calibrated: list[int]
+    """The same by calibrated scores; empty where nobody asked."""
     mean_shots: float
     """Solved examples that the prompts had room for, on average."""
 
 
-def score(
+def solve(
     model: GPT,
     tokenizer: Tokenizer,
     problems: Sequence[Problem],
     shots: int,
     *,
     per_token: bool,
+    calibrate: bool = False,
     batch_size: int = 16,
     dtype: str = "auto",
-) -> Score:
-    """Share of the problems whose right answer has the fewest nats, or with ``per_token`` the fewest nats/token."""
+) -> Solved:
+    """Of each problem the candidate with the fewest nats, or with ``per_token`` the fewest nats/token."""
     answers = [[tokenizer.encode(candidate) for candidate in problem.candidates] for problem in problems]
     room = _room(model, answers)
     prompts = [build_prompt(tokenizer, problem, shots, room) for problem in problems]
     nats = answer_nats(model, [prompt.ids for prompt in prompts], answers, batch_size=batch_size, dtype=dtype)
-    hits = 0
-    for problem, candidates, found in zip(problems, answers, nats, strict=True):
-        costs = [n / len(ids) for n, ids in zip(found, candidates, strict=True)] if per_token else found
-        hits += costs.index(min(costs)) == problem.right
-    return Score(hits / len(problems), sum(prompt.shots for prompt in prompts) / len(prompts))
+    mean_shots = sum(prompt.shots for prompt in prompts) / len(prompts)
+    chosen, calibrated = _least(nats, answers, per_token), []
+    if calibrate:
+        empty = [prompt.without_text for prompt in prompts]
+        off = taken_off(nats, model, empty, answers, batch_size=batch_size, dtype=dtype)
+        calibrated = _least(off, answers, per_token)
+    return Solved(chosen, calibrated, mean_shots)
+
+
+def taken_off(
+    nats: Sequence[Sequence[float]],
+    model: GPT,
+    empty: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]],
+    *,
+    batch_size: int = 16,
+    dtype: str = "auto",
+) -> list[list[float]]:
+    """``nats`` less those of the same answers after the prompts ``empty``; equal prompts are computed once."""
+    asked = [(tuple(ids), tuple(map(tuple, candidates))) for ids, candidates in zip(empty, answers, strict=True)]
+    once = list(dict.fromkeys(asked))
+    priors = answer_nats(model, [ids for ids, _ in once], [c for _, c in once], batch_size=batch_size, dtype=dtype)
+    prior_of = dict(zip(once, priors, strict=True))
+    return [
+        [n - prior for n, prior in zip(row, prior_of[key], strict=True)] for row, key in zip(nats, asked, strict=True)
+    ]
+
+
+def _least(nats: Sequence[Sequence[float]], answers: Sequence[Sequence[Sequence[int]]], per_token: bool) -> list[int]:
+    """Of each row the place of the smallest number, the first of equal ones."""
+    chosen = []
+    for row, candidates in zip(nats, answers, strict=True):
+        costs = [n / len(ids) for n, ids in zip(row, candidates, strict=True)] if per_token else list(row)
+        chosen.append(costs.index(min(costs)))
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -70,6 +114,8 @@ class Prompt:
     ids: list[int]
     shots: int
     """Solved examples in it."""
+    without_text: list[int]
+    """The same with nothing in place of the text that is asked about."""
 
 
 def build_prompt(tokenizer: Tokenizer, problem: Problem, shots: int, room: int) -> Prompt:
@@ -81,10 +127,13 @@ def build_prompt(tokenizer: Tokenizer, problem: Problem, shots: int, room: int) 
         share = (room - 1 - sum(map(len, wholes))) // (used + 1)
         if share >= least:
             break
-    ids = []
-    for example, whole in zip((*shown, problem.asked), wholes, strict=True):
-        ids += tokenizer.encode(example.text)[: max(0, share)] + whole
-    return Prompt([tokenizer.eot, *ids[-(room - 1) :]], used)  # a question too long even alone keeps its end
+    before: list[int] = []
+    for shot, whole in zip(shown, wholes, strict=False):
+        before += tokenizer.encode(shot.text)[: max(0, share)] + whole
+    text = tokenizer.encode(problem.asked.text)[: max(0, share)]
+    full, empty = before + text + wholes[-1], before + wholes[-1]
+    last = slice(-(room - 1), None)  # a question too long even alone keeps its end
+    return Prompt([tokenizer.eot, *full[last]], used, [tokenizer.eot, *empty[last]])
 
 
 def _after_text(tokenizer: Tokenizer, shot: Example) -> list[int]:

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from gptcore import runtime
 from gptcore.artifact import open_verified
@@ -288,6 +289,41 @@ def test_a_prompt_more_leaves_the_other_samples_as_they_are(world: World, result
     )
     assert more[2:] == before
     assert [a == b for a, b in zip(reseeded, before, strict=True)] == [True, False] * 2  # greedy, drawn
+
+
+def test_calibration_adds_its_report_and_changes_nothing_else(world: World, result: Result, tmp_path: Path) -> None:
+    outcome = world.outcome(tmp_path / "out", replace(CONFIG, calibrate=True), loaded=world.root / "other")
+    plain = world.outcome(tmp_path / "plain", loaded=world.root / "other")
+    metrics = dict(outcome.metrics)
+    report = metrics.pop("calibration")
+    assert metrics == plain.metrics
+    assert set(report) == {"classification"}  # an instruction has no text that could be left out
+    labels = report["classification"]
+    assert set(labels) == {"majority", "pretrained", "loaded"}
+    for model in ("pretrained", "loaded"):
+        for shots, accuracy in metrics["prompting"]["classification"][model].items():
+            assert labels[model][shots]["uncalibrated"]["accuracy"] == accuracy
+    assert labels["pretrained"]["shots_0"]["uncalibrated"] == {"accuracy": 1.0, "macro_f1": 1.0}
+    share = labels["majority"]["accuracy"]
+    assert share == metrics["prompting"]["classification"]["majority"]
+    actual = ["animal"] * round(20 * share) + ["tool"] * (20 - round(20 * share))
+    by_hand = f1_score(actual, ["animal"] * 20, average="macro", zero_division=0)
+    assert labels["majority"]["macro_f1"] == pytest.approx(by_hand, abs=1e-4)
+    with open(tmp_path / "out" / "prompting.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            found = labels.get(row["model"], {}).get(f"shots_{row['shots']}") if row["task"] != "instruction" else None
+            cells = [row[name] for name in ("macro_f1", "calibrated_accuracy", "calibrated_macro_f1")]
+            assert cells == (
+                [str(found["uncalibrated"]["macro_f1"]), *(str(value) for value in found["calibrated"].values())]
+                if found
+                else ["", "", ""]
+            )
+    (table,) = [b for b in outcome.view.plain()["blocks"] if "calibrated" in b["title"]]
+    assert [row[0] for row in table["rows"]][-1] == "majority"
+    assert len(table["rows"]) == 2 * len(CONFIG.shots) + 1
+    manifest = open_verified(tmp_path / "out", "evaluation").config
+    assert manifest["calibrate"] is True
+    assert "calibrate" not in open_verified(result.out, "evaluation").config
 
 
 # --- one model or two -------------------------------------------------------------------------------------

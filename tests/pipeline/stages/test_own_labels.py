@@ -17,7 +17,7 @@ from gptcore.config import GPTConfig
 from gptcore.errors import DataError, ParameterError
 from gptcore.formats.directory import load_classifier, save_model
 from gptcore.model import GPT
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.contract import params
 from pipeline.corpus.documents import read_labelled
 from pipeline.corpus.splits import place_of
@@ -94,7 +94,7 @@ def test_a_table_becomes_a_classifier(project: Path) -> None:
 
 
 def tune(project: Path) -> dict[str, Any]:
-    vocabulary = Tokenizer.train(reviews()["review"].tolist(), 300)
+    vocabulary = BytePairs.train(reviews()["review"].tolist(), 300)
     torch.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=vocabulary.n_vocab, context_length=32, d_model=16, n_layer=1, n_head=2))
     with Checkpoint.create(project / "model", {"stage": "x", "about": as_plain(LANGUAGE_MODEL)}) as draft:

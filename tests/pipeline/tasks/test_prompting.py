@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from gptcore.config import GPTConfig
 from gptcore.errors import ParameterError
+from gptcore.formats.directory import save_model
 from gptcore.model import GPT
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
-from pipeline.tasks import prompting
 from pipeline.tasks.problems import Example, Problem
-from pipeline.tasks.prompting import BETWEEN, MIN_TEXT_TOKENS, answer_nats, build_prompt, score
+from pipeline.tasks.prompting import BETWEEN, MIN_TEXT_TOKENS, answer_nats, build_prompt, solve, taken_off
 from pipeline.tasks.sets.classification import TOPIC
 
 TEXT = "the king and the queen saw the old house near the sea and the young king was not happy about the old house "
@@ -78,19 +78,104 @@ def test_the_best_answer_has_the_fewest_nats_or_the_fewest_per_token(model: GPT)
         problem: [plain_nats(model, build_prompt(TOKENIZER, problem, 1, CONTEXT).ids, ids) for ids in answers]
         for problem in problems
     }
-    by_sum = sum(n.index(min(n)) == problem.right for problem, n in nats.items())
-    means = {problem: [n[0] / len(answers[0]), n[1] / len(answers[1])] for problem, n in nats.items()}
-    by_mean = sum(n.index(min(n)) == problem.right for problem, n in means.items())
+    by_sum = [n.index(min(n)) for n in nats.values()]
+    means = [[n[0] / len(answers[0]), n[1] / len(answers[1])] for n in nats.values()]
+    by_mean = [n.index(min(n)) for n in means]
     assert by_sum != by_mean  # else the test could not tell them apart
-    for per_token, hits in ((False, by_sum), (True, by_mean)):
-        found = score(model, TOKENIZER, problems, 1, per_token=per_token, batch_size=5, dtype="float32")
-        assert found == prompting.Score(hits / len(problems), mean_shots=1)
+    for per_token, chosen in ((False, by_sum), (True, by_mean)):
+        found = solve(model, TOKENIZER, problems, 1, per_token=per_token, batch_size=5, dtype="float32")
+        assert (found.chosen, found.calibrated, found.mean_shots) == (chosen, [], 1)
 
 
 def test_a_context_without_room_for_the_answer_is_an_error(model: GPT) -> None:
     problem = Problem(Example("", "?", "queen " * CONTEXT), ("queen " * CONTEXT, "king"), ())
     with pytest.raises(ParameterError, match=r"context_length = 48: .*expected at least \d+"):
-        score(model, TOKENIZER, [problem], 0, per_token=True)
+        solve(model, TOKENIZER, [problem], 0, per_token=True)
+
+
+# --- calibration ------------------------------------------------------------------------------------------
+
+BYTES = BytePairs.train([], 257)
+LABELS = (" A", " B")
+
+
+def biased() -> GPT:
+    """A model made by hand: text of a's speaks for A and of b's for B, but a space before the label for A much more.
+
+    One block whose attention is the mean of what was seen and whose MLP is silent; A and B are opposite directions.
+    """
+    made = GPT(GPTConfig(vocab_size=257, context_length=64, d_model=8, n_layer=1, n_head=1))
+    towards_a, mass = torch.zeros(8), torch.zeros(8)
+    towards_a[0], towards_a[1], mass[2], mass[3] = 1.0, -1.0, 1.0, -1.0
+    vectors = {"A": towards_a, "B": -towards_a, " ": 2 * towards_a + 3 * mass, "a": towards_a, "b": -towards_a}
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            parameter.fill_(1.0 if ".ln" in f".{name}" and name.endswith("weight") else 0.0)
+        for letter, vector in vectors.items():
+            made.token_embedding.weight[BYTES.encode(letter)[0]] = vector
+        made.blocks[0].attn.qkv.weight[16:] = torch.eye(8)  # queries and keys stay 0
+        made.blocks[0].attn.proj.weight[:] = torch.eye(8)
+    return made
+
+
+def a_and_b(shots: tuple[Example, ...] = ()) -> list[Problem]:
+    texts = {f"{letter * n}": f" {letter.upper()}" for n in (8, 9, 12) for letter in "ab"}
+    return [Problem(Example(text, TOPIC, label), LABELS, shots) for text, label in texts.items()]
+
+
+def test_a_model_that_prefers_a_label_says_it_always_and_calibrated_does_not() -> None:
+    found = solve(biased(), BYTES, a_and_b(), 0, per_token=False, calibrate=True, dtype="float32")
+    assert found.chosen == [0] * 6
+    assert found.calibrated == [problem.right for problem in a_and_b()] == [0, 1] * 3
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_calibrated_scores_are_those_of_transformers(
+    model: GPT, tmp_path_factory: pytest.TempPathFactory, shots: int, per_token: bool
+) -> None:
+    """log p(answer | prompt) − log p(answer | the prompt without the text), each a full pass of another program."""
+    transformers = pytest.importorskip("transformers")
+    directory = tmp_path_factory.mktemp("model")
+    save_model(model, directory, TOKENIZER)
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(directory, local_files_only=True).eval()
+
+    def log_p(parts: list[str], answer: str) -> float:
+        before = [TOKENIZER.eot, *(token for part in parts for token in TOKENIZER.encode(part))]
+        ids = TOKENIZER.encode(answer)
+        with torch.no_grad():
+            found = theirs(torch.tensor([before + ids])).logits[0].log_softmax(dim=-1)
+        return sum(found[len(before) - 1 + i, token].item() for i, token in enumerate(ids))
+
+    labels = (" king", " the old house", " sea")
+    shown = (Example("the sea", TOPIC, " king"), Example("the house", TOPIC, " sea"))
+    texts = ["old king", "queen", "the young queen saw", "near", "happy king and queen", "not", "about the sea", "h"]
+    problems = [Problem(Example(text, TOPIC, " sea"), labels, shown) for text in texts]
+    found = solve(model, TOKENIZER, problems, shots, per_token=per_token, calibrate=True, batch_size=3, dtype="float32")
+    assert found.mean_shots == shots  # so nothing was cut
+    before = [part for shot in shown[:shots] for part in (shot.text, shot.cue, shot.answer, BETWEEN)]
+    scores = [[log_p([*before, t, TOPIC], label) - log_p([*before, TOPIC], label) for label in labels] for t in texts]
+    lengths = [len(TOKENIZER.encode(label)) if per_token else 1 for label in labels]
+    expected = [[s / n for s, n in zip(row, lengths, strict=True)] for row in scores]
+    assert found.calibrated == [row.index(max(row)) for row in expected]
+    assert found.calibrated != found.chosen
+    prompts = [build_prompt(TOKENIZER, problem, shots, CONTEXT - max(lengths)) for problem in problems]
+    answers = [[TOKENIZER.encode(label) for label in labels]] * len(texts)
+    nats = answer_nats(model, [prompt.ids for prompt in prompts], answers, dtype="float32")
+    off = taken_off(nats, model, [prompt.without_text for prompt in prompts], answers, dtype="float32")
+    for row, theirs_row in zip(off, scores, strict=True):
+        assert row == pytest.approx([-s for s in theirs_row], abs=1e-3)
+
+
+def test_the_prompt_without_the_text_is_otherwise_the_same_also_where_texts_are_cut() -> None:
+    shots = (Example(TEXT * 3, TOPIC, " king"),)
+    problem = Problem(Example("sea " + TEXT * 3, TOPIC, " king"), (" king",), shots)
+    prompt = build_prompt(TOKENIZER, problem, 1, 100)
+    full, empty = TOKENIZER.decode(prompt.ids[1:]), TOKENIZER.decode(prompt.without_text[1:])
+    (first, asked), (same, nothing) = full.split(BETWEEN), empty.split(BETWEEN)
+    assert first == same
+    assert asked.startswith("sea the king")
+    assert nothing == TOPIC
 
 
 # --- prompts ----------------------------------------------------------------------------------------------
