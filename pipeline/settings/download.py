@@ -12,10 +12,9 @@ from typing import Literal
 from gptcore.ranges import Number, OutOfRange, later
 from gptcore.untrusted import shown
 from pipeline.corpus.readers import READERS
-from pipeline.sources import hub, own_text, pinned
+from pipeline.sources import foundation, own_text, pinned
 from pipeline.store.raw import Layout
 
-FOUNDATION = "foundation"
 OWN = "own-"
 """Begins the names of the sources that are made of the user's own text."""
 VOCABULARY_FORMAT = "tiktoken"
@@ -71,9 +70,8 @@ class SourceConfig:
     def _problems(self) -> Iterator[str]:
         if problem := own_text.problem_with(self.uri) if self.is_own else pinned.problem_with(self.uri):
             yield f"uri: {problem}"
-        pinned_right = len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef")
-        if not pinned_right and (self.sha256 or not self.is_own):
-            yield f"sha256: expected 64 lower-case hexadecimal digits, found {self.sha256!r}"
+        if (self.sha256 or not self.is_own) and (problem := pinned.problem_with_sha256(self.sha256)):
+            yield f"sha256: {problem}"
         if not self.licence.strip() and not self.is_own:
             yield "licence: expected the terms of use, found none"
         if self.format != VOCABULARY_FORMAT and self.format not in READERS:
@@ -107,9 +105,13 @@ class DownloadConfig:
     labelled: tuple[str, ...] = later(())
     """Names of the sources with role ``classification`` that are used; none: all of them."""
     foundation: str = ""
-    """``hf://OWNER/NAME@REVISION`` of a model, for ``data/raw/foundation``; empty: none."""
+    """A published model, for ``data/raw/foundation``: ``hf://OWNER/NAME@REVISION``, or one ``.gguf`` file by the
+    schemes of sources; empty: none."""
     foundation_sha256: str = ""
-    """Of the foundation's ``model.safetensors``, to pin it; empty: what the hub itself declares is checked."""
+    """Of the ``.gguf`` file, or of ``model.safetensors``; of weights in several files, of what ``sha256sum
+    model-*.safetensors`` prints of them.  Empty, on a hub only: what it declares itself is checked."""
+    foundation_licence: str = later("")
+    """Under which terms the foundation may be used; goes into the cards of what is made from it."""
     use_own: bool = False
     """Train on the text in ``data/own`` instead of the sources with role ``corpus``."""
 
@@ -120,10 +122,10 @@ class DownloadConfig:
     def _problems(self) -> Iterator[str]:
         for name in self.sources:
             plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-            if not plain or name == FOUNDATION or name.startswith(OWN):
+            if not plain or name == foundation.NAME or name.startswith(OWN):
                 yield (
-                    f"sources: {name!r}: expected letters, digits, - and _, neither {FOUNDATION!r} nor a name that "
-                    f"begins with {OWN!r}"
+                    f"sources: {name!r}: expected letters, digits, - and _, neither {foundation.NAME!r} nor a name "
+                    f"that begins with {OWN!r}"
                 )
         roles = Counter(source.role for source in self.sources.values())
         if not self.use_own and not roles["corpus"]:
@@ -138,10 +140,9 @@ class DownloadConfig:
                 "sources: expected the same labels in the same order for all labelled sources; name those to use in "
                 "download.labelled"
             )
-        if self.foundation and (problem := hub.problem_with_model(self.foundation)):
-            yield f"foundation: {problem}"
-        if self.foundation_sha256 and not self.foundation:
-            yield "foundation_sha256: pins the weights of a foundation, but foundation is empty"
+        yield from foundation.problems(self.foundation, self.foundation_sha256)
+        if self.foundation_licence and not self.foundation:
+            yield "foundation_licence: is a foundation's, but foundation is empty"
 
     def chosen(self) -> dict[str, SourceConfig]:
         """The sources that are used, in the order of their names."""

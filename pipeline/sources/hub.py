@@ -19,9 +19,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gptcore.artifact import commit, open_verified, sha256_file, write_atomically
+from gptcore.artifact import commit, open_verified, sha256_file, sha256_text, write_atomically
 from gptcore.errors import DataError, ParameterError, SourceUnavailableError, disk_error, disk_errors
 from pipeline import locks
 from pipeline.sources.order import CHUNK_BYTES, note, offline
@@ -88,10 +88,10 @@ class _Model:
         return match
 
 
-def fetch_model(uri: str, cache: Path, sha256: Mapping[str, str] | None = None) -> Path:
+def fetch_model(uri: str, cache: Path, sha256: str = "") -> Path:
     """Return a verified directory (with manifest) of the model at ``uri``.
 
-    ``sha256`` pins files by name; a pinned file must be there.
+    ``sha256`` pins the weights (`weights_sha256`).
     """
     if problem := problem_with_model(uri):
         raise ParameterError(f"model: {problem}")
@@ -100,7 +100,8 @@ def fetch_model(uri: str, cache: Path, sha256: Mapping[str, str] | None = None) 
         order.shelf.mkdir(parents=True, exist_ok=True)
         with locks.held(order.shelf / ".lock"):
             directory = _cached(order) or _download(order)
-    _check_pins(order, directory, sha256 or {})
+    if sha256:
+        _check_pin(order, directory, sha256)
     return directory
 
 
@@ -188,15 +189,21 @@ def _git_blob_id(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_pins(order: _Model, directory: Path, pins: Mapping[str, str]) -> None:
-    files = open_verified(directory, KIND).files
-    for name, expected in pins.items():
-        found = files[name]["sha256"] if name in files else "no such file"
-        if found != expected:
-            raise DataError(
-                f"{order.uri}: {name}: expected sha256 {expected}, found {found}; "
-                "only if the change is meant pin the new sha256 in params.yaml"
-            )
+def weights_sha256(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """One hash of a manifest's weights: the file's own, or that of the lines ``sha256sum`` prints of several."""
+    if WEIGHTS in files:
+        return str(files[WEIGHTS]["sha256"])
+    shards = sorted(filter(_SHARD.fullmatch, files))
+    return sha256_text("".join(f"{files[name]['sha256']}  {name}\n" for name in shards))
+
+
+def _check_pin(order: _Model, directory: Path, expected: str) -> None:
+    found = weights_sha256(open_verified(directory, KIND).files)
+    if found != expected:
+        raise DataError(
+            f"{order.uri}: the weights: expected sha256 {expected}, found {found}; "
+            "only if the change is meant pin the new sha256 in params.yaml"
+        )
 
 
 # --- the only two calls of the hub's client --------------------------------------------------------------

@@ -4,7 +4,7 @@
     https://…  http://…              one file; goes on by Range after an interruption
     file://PATH                      one file on this machine; a relative path starts at the project
 
-(A whole model directory, ``hf://``, is the business of hub.py.)
+(A model directory, ``hf://``, is the business of hub.py; which of the two a foundation is, that of foundation.py.)
 
 ``fetch`` gives the path of a verified file in the cache or raises; nothing unverified ever stands under a
 final name.  The name of a cached file is its sha256, and the file is hashed again at each use (1.8 GB/s),
@@ -65,6 +65,12 @@ def problem_with(uri: str) -> str | None:
     return None
 
 
+def problem_with_sha256(value: str) -> str | None:
+    """What is wrong with ``value`` as a pin, or None."""
+    right = re.fullmatch(r"[0-9a-f]{64}", value)
+    return None if right else f"expected 64 lower-case hexadecimal digits, found {value!r}"
+
+
 def file_name(uri: str) -> str:
     """The last part of the address: what the file is called in ``data/raw/<source>/``."""
     if uri.startswith(("http://", "https://")):
@@ -79,8 +85,8 @@ def fetch(uri: str, sha256: str, cache: Path, *, max_bytes: int = MAX_BYTES) -> 
     """
     if problem := problem_with(uri):
         raise ParameterError(f"source: {problem}")
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ParameterError(f"{uri}: sha256: expected 64 lower-case hexadecimal digits, found {sha256!r}")
+    if problem := problem_with_sha256(sha256):
+        raise ParameterError(f"{uri}: sha256: {problem}")
     order = Order(uri, sha256, Path(cache), max_bytes)
     final = order.cache / sha256
     with disk_errors(order.part):

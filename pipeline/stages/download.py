@@ -20,8 +20,8 @@ from gptcore.errors import DataError
 from pipeline.contract.stage import In, Out
 from pipeline.corpus.readers import READERS, Skipped, parse
 from pipeline.corpus.splits import labelled_split
-from pipeline.settings.download import FOUNDATION, OWN, VOCABULARY_FORMAT, DownloadConfig, SourceConfig
-from pipeline.sources import hub, own_text, pinned
+from pipeline.settings.download import OWN, VOCABULARY_FORMAT, DownloadConfig, SourceConfig
+from pipeline.sources import foundation, own_text, pinned
 from pipeline.sources.order import note
 from pipeline.store.plain import as_plain
 from pipeline.store.raw import Layout, Raw, RawFile, Source, write_sources
@@ -115,18 +115,22 @@ def _unused(own: Path, declared: Collection[Path]) -> list[Collected]:
 
 
 def _foundation(cfg: DownloadConfig, cache: Path, draft: Path) -> Collected:
-    """The foundation keeps the manifest that it has in the cache, so its directory can be checked alone."""
-    model = hub.fetch_model(cfg.foundation, cache, {"model.safetensors": pin} if (pin := cfg.foundation_sha256) else {})
-    files = tuple(_copy(path, draft, f"{FOUNDATION}/{path.name}") for path in sorted(model.iterdir()))
-    licence = "see the model's page on its hub"
-    return Source(FOUNDATION, "foundation", Layout("huggingface"), "", cfg.foundation, licence, files), {}
+    """The foundation has a manifest of its own, so its directory can be checked alone."""
+    licence = cfg.foundation_licence or "see the model's page"
+    model = foundation.fetch(cfg.foundation, cfg.foundation_sha256, licence, cache, draft / foundation.NAME)
+    files = tuple(_described(path, draft) for path in sorted(model.iterdir()))
+    return Source(foundation.NAME, "foundation", Layout("huggingface"), "", cfg.foundation, licence, files), {}
 
 
 def _copy(origin: Path, draft: Path, name: str) -> RawFile:
     target = draft / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(origin, target)
-    return RawFile(name, sha256_file(target), target.stat().st_size)
+    return _described(target, draft)
+
+
+def _described(path: Path, draft: Path) -> RawFile:
+    return RawFile(path.relative_to(draft).as_posix(), sha256_file(path), path.stat().st_size)
 
 
 def _parsed(files: list[tuple[Path, str]], source: Source) -> dict[str, Any]:

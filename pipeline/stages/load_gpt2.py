@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
-from gptcore.artifact import MANIFEST, canonical_json, sha256_text, write_json
+from gptcore.artifact import MANIFEST, write_json
 from gptcore.errors import DataError
-from gptcore.formats.containers import container_of
+from gptcore.formats.containers import CONFIG_FILE, container_of
 from gptcore.formats.directory import (
     Format,
     format_of,
@@ -40,7 +40,7 @@ from pipeline.contract.stage import In, Out
 from pipeline.exporters.parity import Parity, compare
 from pipeline.exporters.transformers_reader import reader_of
 from pipeline.settings.load_gpt2 import LoadGpt2Config
-from pipeline.store.artifact import Artifact, file_hash
+from pipeline.store.artifact import Artifact, content_hash
 from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Numbers, Outcome, View
@@ -52,9 +52,10 @@ PARITY_TEXTS, PARITY_TOKENS = 8, 20
 def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:
     runtime.configure()
     content, sources = _verified(source)
-    encoder, model = load_vocabulary(source), load_model(source)
-    layout = format_of(read_config(source))
-    with _readable(source, layout, model, encoder) as directory:
+    held = _model_in(source)
+    encoder, model = load_vocabulary(held), load_model(held)
+    layout = format_of(read_config(held))
+    with _readable(held, layout, model, encoder) as directory:
         proof = compare(reader_of(directory), model, encoder, PARITY_TEXTS, PARITY_TOKENS)
     if problems := proof.problems():
         raise DataError(f"{source}: what was loaded disagrees with `{proof.against}`: {'; '.join(problems)}")
@@ -70,6 +71,12 @@ def load_gpt2(source: In, out: Out, cfg: LoadGpt2Config) -> Outcome:
         **proof.statement(),
     }
     return Outcome(metrics, _view(model, proof))
+
+
+def _model_in(source: Path) -> Path:
+    """``source``, or the one GGUF file in it, which is how `download` keeps such a foundation."""
+    files = [] if (source / CONFIG_FILE).exists() else sorted(source.glob("*.gguf"))
+    return files[0] if len(files) == 1 else source
 
 
 @contextmanager
@@ -94,15 +101,13 @@ def _mapping(layout: Format, model: GPT) -> list[dict[str, Any]]:
 
 
 def _verified(source: Path) -> tuple[str, dict[str, dict[str, str]]]:
-    """Content hash and sources of an artifact; of a directory without a manifest, the hash of its weights' files."""
+    """Content hash and sources: an artifact's own; else the hash of the file, or of all files of the directory."""
     if (source / MANIFEST).is_file():
         artifact = Artifact.open(source)
         return artifact.content_hash, artifact.sources
-    files = container_of(source).files(source)
-    if missing := [path for path in files if not path.is_file()]:
+    if missing := [path for path in container_of(source).files(source) if not path.is_file()]:
         raise DataError(f"{missing[0]}: missing; set load_gpt2.source to a model directory with safetensors weights")
-    hashes = [file_hash(path) for path in files]
-    return hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes)), {}
+    return content_hash(source), {}
 
 
 def _view(model: GPT, proof: Parity) -> View:

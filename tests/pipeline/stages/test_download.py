@@ -251,7 +251,8 @@ def test_a_foundation_comes_along_and_can_be_checked_alone(project: Path, hub: H
     pin = hashlib.sha256((project / "tiny" / "model.safetensors").read_bytes()).hexdigest()
     metrics = run(project, foundation="hf://owner/tiny@main", foundation_sha256=pin)
     foundation = project / "data" / "raw" / "foundation"
-    assert open_verified(foundation, "hub-model").config["repository"] == "owner/tiny"
+    facts = {"uri": f"hf://owner/tiny@{hub.commit('owner/tiny')}", "licence": "see the model's page"}
+    assert open_verified(foundation, "foundation").config["sources"] == {"foundation": facts}
     assert (foundation / "vocab.json").read_bytes() == (project / "tiny" / "vocab.json").read_bytes()
     assert not (foundation / "pytorch_model.bin").exists()
     assert metrics["sources"]["foundation"]["files"] == 6
@@ -259,6 +260,19 @@ def test_a_foundation_comes_along_and_can_be_checked_alone(project: Path, hub: H
     (foundation / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"foundation/config\.json"):
         Raw.open(foundation.parent)
+
+
+def test_a_foundation_may_be_one_file_from_anywhere(project: Path) -> None:
+    content = b"GGUF and so on"
+    (project / "shelf" / "m.gguf").write_bytes(content)
+    pin = hashlib.sha256(content).hexdigest()
+    where = {"foundation": "file://shelf/m.gguf", "foundation_sha256": pin, "foundation_licence": "Apache-2.0"}
+    assert run(project, **where)["sources"]["foundation"]["files"] == 2
+    model = open_verified(project / "data" / "raw" / "foundation", "foundation")
+    assert set(model.files) == {"m.gguf"}
+    assert model.config["sources"] == {"foundation": {"uri": "file://shelf/m.gguf", "licence": "Apache-2.0"}}
+    with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, found {pin}"):
+        run(project, **where | {"foundation_sha256": "0" * 64})
 
 
 def test_a_hub_out_of_reach_is_no_half_of_anything(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +330,11 @@ def test_a_bad_source_is_refused(tmp_path: Path, field: str, value: Any, complai
         ({"foundation": "hf://é/b"}, "foundation: expected hf://OWNER/NAME@REVISION in at most 200 ASCII"),
         ({"foundation": f"hf://a/{'b' * 300}"}, "foundation: expected hf://"),
         ({"foundation_sha256": "0" * 64}, "but foundation is empty"),
+        ({"foundation_licence": "MIT"}, "foundation_licence: .* but foundation is empty"),
+        ({"foundation": "ftp://host/m.gguf"}, "foundation: expected pypi://, .*, found 'ftp://host/m.gguf'"),
+        ({"foundation": "https://host/m.bin"}, "foundation: expected hf://.*, or the address of a .gguf file"),
+        ({"foundation": "https://host/m.gguf"}, "foundation_sha256: expected 64 lower-case hexadecimal digits"),
+        ({"foundation": "hf://a/b@main", "foundation_sha256": "0"}, "foundation_sha256: expected 64 lower-case"),
     ],
 )
 def test_a_bad_section_is_refused(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:

@@ -10,15 +10,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
 from gptcore.formats.directory import load_model, load_vocabulary
 from gptcore.tokenizer import Tokenizer
 from pipeline.settings.export import ExportConfig
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.settings.load_gpt2 import LoadGpt2Config
+from pipeline.sources.foundation import fetch
 from pipeline.stages.export import export
 from pipeline.stages.finetune_instruct import finetune_instruct
 from pipeline.stages.load_gpt2 import load_gpt2
+from pipeline.store.checkpoint import Checkpoint
 from pipeline.tracking.tracker import NullTracker
 from tests.gptcore.gguf_files import save_gguf
 from tests.gptcore.oracles import make_family
@@ -62,6 +65,14 @@ def test_a_llama_with_its_own_vocabulary_is_a_foundation(project: Path, way: str
     kept = load_vocabulary(project / "loaded")
     assert kept.fingerprint == Tokenizer.load(foundation(project, way)).fingerprint
     assert (kept.n_vocab, load_model(project / "loaded").config.vocab_size) == (420, ROWS)
+
+
+def test_a_downloaded_file_is_a_foundation_and_keeps_its_origin(project: Path) -> None:
+    file = foundation(project, "gguf")
+    fetch(f"file://{file}", sha256_file(file), "Apache-2.0", project / "cache", project / "fetched")
+    load_gpt2(project / "fetched", project / "loaded", LoadGpt2Config(source="fetched"))
+    facts = {"uri": f"file://{file}", "licence": "Apache-2.0"}
+    assert Checkpoint.open(project / "loaded").sources == {"foundation": facts}
 
 
 @pytest.mark.parametrize("way", WAYS)
