@@ -1,4 +1,4 @@
-"""The foundation, taught to label texts: Reuters-21578 R8 with its published split.
+"""The foundation, taught to label texts.
 
 Reads ``data/checkpoints/load_gpt2`` and the labelled sources; writes a checkpoint in the layout of
 ``GPT2ForSequenceClassification`` (last token, linear head without bias), the curve, and the test
