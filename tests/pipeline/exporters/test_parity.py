@@ -1,16 +1,20 @@
 """The proof of an export refuses files that mean something else."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from gptcore.errors import DataError
+from gptcore.formats.directory import save_model
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.exporters.parity import Parity
 from pipeline.stages.export import export
-from tests.pipeline.exporters.checkpoints import CONFIG, MIXED, MakeCheckpoint, prove_again
+from pipeline.store.checkpoint import Checkpoint
+from tests.pipeline.exporters.checkpoints import CONFIG, MIXED, MakeCheckpoint, prove_again, vocabulary
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune_classify"])
@@ -75,3 +79,27 @@ def test_the_bound_and_the_tolerance(difference: float, largest: float, bound: s
     parity = Parity(1, 1, difference, largest, token_ids_equal=True, choices_equal=True)
     assert parity.bound == bound
     assert (parity.problems() == []) is accepted
+
+
+def test_rounding_that_grows_is_no_other_function_and_a_change_is(checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    source, other = chaotic(checkpoint("pretrain", n_layer=16), tmp_path / "chaotic"), tmp_path / "other"
+    shutil.copytree(source, other)
+    parity = prove_again(other, source)
+    assert 1e-4 < parity.max_logit_difference <= parity.last_bit
+    assert parity.statement()["last_bit_of_embedding"].startswith("< 1e")
+    tensors = load_file(other / "model.safetensors")
+    tensors["transformer.h.1.mlp.c_proj.bias"][3] += 0.1
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"logits differ by"):
+        prove_again(other, source)
+
+
+def chaotic(source: Path, out: Path) -> Path:
+    """The checkpoint with such large queries and keys that every block makes rounding larger."""
+    model = Checkpoint.open(source).load_language_model()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.qkv.weight[: 2 * model.config.d_model] *= 5
+    with Checkpoint.create(out, Checkpoint.open(source).manifest.config) as draft:
+        save_model(model, draft, vocabulary())
+    return out
