@@ -384,10 +384,8 @@ def test_the_command_says_what_is_in_force_and_whose_edits_are_whose(project: Pr
     )
     assert pipeline(project, "profile", "none").startswith("in force: no profile")
     assert project.text == TEXT.replace("eval_windows: 32", "eval_windows: 9")
-    told, known = (
-        pipeline(project, "profile", "yours", code=64),
-        sorted(p.stem for p in project.root.glob("profiles/*")),
-    )
+    known = sorted(path.stem for path in project.root.glob("profiles/*"))
+    told = pipeline(project, "profile", "yours", code=64)
     assert told == f"error: profile 'yours': profiles/yours.yaml is missing; expected one of: {', '.join(known)}\n"
 
 
