@@ -8,7 +8,7 @@ The defaults are GPT-2's.  Every other field changes one thing about it, and the
 combinations are Llama (Touvron et al., 2023), Qwen2, Qwen3 and GPT-NeoX (docs/architecture.md).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from gptcore.ranges import LATER, Checked, Context, Number, OneOf, Switch, Whole, later, relation
@@ -96,6 +96,12 @@ class Architecture(Checked):
             return None
         turned = "d_model / n_head" if self.rotary_share == 1 else "rotary_share of a head"
         return f"{turned} = {self.rotary_dim}: rotary positions turn pairs of channels and need an even number"
+
+    @property
+    def unusual(self) -> dict[str, str]:
+        """The options beyond GPT-2's and the first Llama's that this model makes use of, in words."""
+        marked = [(f, getattr(self, f.name)) for f in fields(self) if LATER in f.metadata]
+        return {f.name: str(getattr(value, "kind", value)) for f, value in marked if value != f.default}
 
     @property
     def head_dim(self) -> int:

@@ -105,6 +105,7 @@ def _model_rows(fields: dict[str, Any], config: GPTConfig) -> list[Row]:
     rows = [("architectures", ", ".join(fields.get("architectures") or ["not told"]))] if fields else []
     rows += [(name, f"{getattr(config, name):,}") for name in SHAPE]
     rows += [(name, getattr(config, name)) for name in CHOICES]
+    rows += [(name, value) for name, value in config.unusual.items() if name not in CHOICES]
     return [*rows, ("parameters", f"{parameters(config):,}")]
 
 

@@ -114,6 +114,8 @@ def _model_rows(model: Model, layout: Format) -> Iterator[tuple[str, str]]:
     waves = f" (theta {config.rope_theta:g})" if config.positions == "rotary" else ""
     yield "positions", config.positions + waves
     yield "norm, MLP", f"{config.norm}, {config.mlp} of width {config.mlp_width:,}"
+    if config.unusual:
+        yield "options", ", ".join(f"{name} = {value}" for name, value in config.unusual.items())
     if model.labels:
         yield "labels", ", ".join(model.labels)
     else:

@@ -30,7 +30,7 @@ def test_the_card_states_the_facts(checkpoint: MakeCheckpoint, tmp_path: Path) -
 def test_the_card_of_a_llama_says_what_it_is_and_what_lies_beyond_the_context(
     checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
-    export(checkpoint("pretrain", **LLAMA), tmp_path / "export", CONFIG)
+    export(checkpoint("pretrain", **LLAMA, n_kv_head=1), tmp_path / "export", CONFIG)
     _, front, body = (tmp_path / "export" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     assert YAML(typ="safe").load(front)["tags"] == ["llama", "gptcore", "pretrain"]
     facts = [
@@ -38,6 +38,7 @@ def test_the_card_of_a_llama_says_what_it_is_and_what_lies_beyond_the_context(
         "rotary (theta 10000)",
         "rmsnorm, swiglu of width 128",
         "a matrix of its own",
+        "| options | n_kv_head = 1 |",
     ]
     assert [fact for fact in [*facts, "`transformers` goes on beyond"] if fact not in body] == []
     with silent_transformers() as transformers:

@@ -6,19 +6,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from gptcore.artifact import sha256_file
 from gptcore.errors import DataError
 from gptcore.formats.directory import load_model, load_vocabulary
 from gptcore.tokenizer import Tokenizer
+from pipeline.settings.download import DownloadConfig, SourceConfig
 from pipeline.settings.export import ExportConfig
+from pipeline.settings.finetune_classify import FinetuneClassifyConfig
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.settings.load_gpt2 import LoadGpt2Config
 from pipeline.sources.foundation import fetch
+from pipeline.stages.download import download
 from pipeline.stages.export import export
+from pipeline.stages.finetune_classify import finetune_classify
 from pipeline.stages.finetune_instruct import finetune_instruct
 from pipeline.stages.load_gpt2 import load_gpt2
 from pipeline.store.checkpoint import Checkpoint
@@ -105,6 +110,30 @@ def test_tuned_in_its_own_form_and_exported_it_is_a_llama_again(project: Path, w
     ours = Tokenizer.load(project / "export")
     text = ours.decode(filter(ours.has_text, new[: new.index(ours.stop)] if ours.stop in new else new))
     assert said.stdout.strip("\n") == text.strip("\n")
+
+
+def test_taught_to_label_texts_and_exported_it_is_a_llama_that_does(project: Path) -> None:
+    loaded(project, "gguf")
+    table = pandas.DataFrame({"text": [f"{word} again and {word}" for word in "abcdefghijkl" * 4]})
+    table["label"] = ["even" if ord(text[0]) % 2 == 0 else "odd" for text in table.text]
+    table["split"] = (["train"] * 8 + ["val"] * 2 + ["test"] * 2) * 4
+    (project / "own").mkdir()
+    table.to_csv(project / "own" / "letters.csv", index=False)
+    columns = {"text_column": "text", "label_column": "label", "split_column": "split", "labels": ["even", "odd"]}
+    letters = SourceConfig("own://letters.csv", role="classification", format="csv", **columns)
+    tales = SourceConfig("own://letters.csv", role="corpus", format="csv", text_column="text")
+    download(project / "own", project / "raw", DownloadConfig({"letters": letters, "tales": tales}))
+    cfg = FinetuneClassifyConfig(
+        max_steps=6, batch_documents=4, max_tokens=32, val_fraction=0.1, eval_every=3, save_every=3, dtype="float32"
+    )
+    finetune_classify(
+        project / "loaded", project / "raw", project / "tuned", project / "curve.csv", project / "confusion.csv", cfg,
+        NullTracker(),
+    )  # fmt: skip
+    metrics = export(project / "tuned", project / "export", ExportConfig(parity_texts=8, parity_tokens=8)).metrics
+    assert (metrics["against"], metrics["labels_equal"], metrics["token_ids_equal"]) == ("transformers", True, True)
+    theirs = AutoModelForSequenceClassification.from_pretrained(project / "export")
+    assert (type(theirs).__name__, theirs.config.id2label) == ("LlamaForSequenceClassification", {0: "even", 1: "odd"})
 
 
 @pytest.mark.parametrize("way", WAYS)
