@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from gptcore.ranges import Batch, Context, Number, Steps
+from gptcore.ranges import Batch, Context, Number, Steps, Whole, later
 from gptcore.train_config import TrainConfig
 
 
@@ -21,3 +21,5 @@ class FinetuneClassifyConfig(TrainConfig):
     """Steps between evaluations on the validation documents."""
     save_every: Steps
     """Steps between saved training states."""
+    documents_per_label: Annotated[int, Whole(0, 1_000_000)] = later(0)
+    """Training documents of each label, drawn by the seed: what a model learns from a few; 0: all."""

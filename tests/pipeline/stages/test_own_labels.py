@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pandas as pd
 import pytest
@@ -93,16 +94,27 @@ def test_a_table_becomes_a_classifier(project: Path) -> None:
     assert described["reviews"] == {"uri": "", "licence": "the user's own data"}  # no path of the user's in a card
 
 
-def tune(project: Path) -> dict[str, Any]:
+def test_a_few_documents_of_each_label_are_drawn_by_the_seed(project: Path) -> None:
+    write(reviews())
+    run(reviews=REVIEWS)
+    all_of_it = tune(project)
+    metrics = [tune(project, documents_per_label=3, max_steps=5, seed=seed) for seed in (1, 1, 2)]
+    assert {m["train_documents"] for m in metrics} == {6}
+    assert {m["val_documents"] for m in metrics} == {all_of_it["val_documents"]}
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["train_loss"] != metrics[2]["train_loss"]
+    assert tune(project, documents_per_label=99) == all_of_it | {"train_loss": ANY, "baseline_accuracy": ANY}
+
+
+def tune(project: Path, **changes: Any) -> dict[str, Any]:
     vocabulary = BytePairs.train(reviews()["review"].tolist(), 300)
     torch.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=vocabulary.n_vocab, context_length=32, d_model=16, n_layer=1, n_head=2))
     with Checkpoint.create(project / "model", {"stage": "x", "about": as_plain(LANGUAGE_MODEL)}) as draft:
         save_model(model, draft, vocabulary)
-    cfg = FinetuneClassifyConfig(
-        max_steps=40, learning_rate=0.02, dtype="float32", seed=1, batch_documents=8, max_tokens=32, val_fraction=0.2,
-        eval_every=40, save_every=40,
-    )  # fmt: skip
+    settings = {"max_steps": 40, "learning_rate": 0.02, "dtype": "float32", "seed": 1, "max_tokens": 32}
+    batches = {"batch_documents": 6, "val_fraction": 0.2, "eval_every": 40, "save_every": 40}
+    cfg = FinetuneClassifyConfig(**settings | batches | changes)
     out, curve, confusion = project / "classifier", project / "curve.csv", project / "confusion.csv"
     return finetune_classify(project / "model", project / "data/raw", out, curve, confusion, cfg, NullTracker()).metrics
 
