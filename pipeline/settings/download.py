@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
-from gptcore.ranges import Number, OutOfRange, later
+from gptcore.ranges import OutOfRange, later, rules
 from gptcore.untrusted import shown
 from pipeline.corpus.readers import READERS
+from pipeline.corpus.splits import Fraction
 from pipeline.sources import foundation, own_text, pinned
 from pipeline.store.raw import Layout
 
@@ -43,7 +44,7 @@ class SourceConfig:
     """Part of the published split that the whole file is; labelled data only."""
     split_column: str = later("")
     """Column or key that says ``train``, ``val`` or ``test`` of each row; with neither, rows go by their hash."""
-    test_fraction: float = later(0.1)
+    test_fraction: Fraction = later(0.1)
     """Share of the rows that is held out for testing where they go by their hash."""
     labels: list[str] = field(default_factory=list)
     """Every label there may be, in the order of the class indices."""
@@ -90,7 +91,7 @@ class SourceConfig:
             yield "split, split_column: only for role classification"
         if self.split and self.split_column:
             yield "split: is of the whole file, split_column of each row; give one of them"
-        if problem := Number(0, 0.5, open_low=True, open_high=True).problem("test_fraction", self.test_fraction):
+        if problem := rules(SourceConfig)["test_fraction"].problem("test_fraction", self.test_fraction):
             yield problem
         if len(set(self.labels)) != len(self.labels):
             yield f"labels: expected different ones, found {self.labels}"

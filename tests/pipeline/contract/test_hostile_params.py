@@ -206,7 +206,7 @@ def test_sections_are_the_same_without_importing_the_stage(name: str) -> None:
 
 
 def test_a_stage_with_its_dataclass_in_its_own_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert signature._annotations("pipeline.stages.download", "download") is None
+    assert signature._annotations("tests.extensions.examples.reread_stage", "reread") is None
     assert signature._annotations("pipeline.stages.windows", "nothing") is None
 
 
