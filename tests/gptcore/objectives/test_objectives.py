@@ -8,7 +8,7 @@ from gptcore.train import TrainConfig, train
 
 
 def test_of_our_objectives_one_learns_from_windows():
-    assert OBJECTIVES.names() == ["classification", "next-token", "response"]
+    assert OBJECTIVES.names() == ["classification", "next-token", "preference", "response"]
     assert [name for name in OBJECTIVES.names() if hasattr(OBJECTIVES[name], "from_windows")] == ["next-token"]
 
 
