@@ -1,6 +1,7 @@
 """The files of DVC that we read or mend: what a stage depends on, what it recorded, its table of path locks."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline import project
+from pipeline.contract import plain_yaml
 from pipeline.contract.source_code import VERSIONS
 
-WIRING, LOCK = "dvc.yaml", "dvc.lock"
+WIRING, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
+CHOSEN = re.compile(r"\$\{(\w+)\.(\w+)\}")
+"""All of a value in dvc.yaml: what stands there is the parameter ``section.name``."""
 
 
 def wiring(root: Path) -> dict[str, dict[str, Any]]:
@@ -21,16 +25,23 @@ def wiring(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def still_there(stages: Iterable[str], root: Path) -> set[str]:
-    """Those of ``stages``, as DVC addresses them, that dvc.yaml has; all of them where there is no such file."""
+    """Those of ``stages``, as DVC addresses them, that dvc.yaml has; all of them where there is no such file.
+
+    A ``foreach`` over a parameter has what that lists: a stage that a profile switched on and another one off is not
+    there any more.
+    """
     known = _stages(root)
-    return {stage for stage in stages if not known or _has(known, *stage.split("@", 1))}
+    return {stage for stage in stages if not known or _has(known, root, *stage.split("@", 1))}
 
 
-def _has(known: Mapping[str, Mapping[str, Any]], name: str, item: str = "") -> bool:
+def _has(known: Mapping[str, Mapping[str, Any]], root: Path, name: str, item: str = "") -> bool:
     entry = known.get(name)
     if entry is None:
         return False
     items = entry.get("foreach", "")
+    if isinstance(items, str) and (chosen := CHOSEN.fullmatch(items)):
+        section = plain_yaml.read(root / PARAMS).get(chosen[1])
+        items = section.get(chosen[2], []) if isinstance(section, dict) else []
     return item in map(str, items) if isinstance(items, list | dict) else bool(item) == bool(items or "matrix" in entry)
 
 

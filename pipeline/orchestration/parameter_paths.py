@@ -5,7 +5,6 @@ to the stage, with exit code 255 and without the name of the parameter.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from gptcore.errors import ParameterError
 from pipeline.contract import params
 from pipeline.contract.source_code import covers
 from pipeline.orchestration import dvc_files
-
-_CHOSEN = re.compile(r"\$\{(\w+)\.(\w+)\}")
 
 
 def check(root: Path) -> None:
@@ -36,7 +33,7 @@ def _chosen(stages: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[
     """(name of the parameter, path); what is no text, the parameters' own check refuses."""
     deps = {dep for entry in stages.values() for dep in entry.get("deps", []) if isinstance(dep, str)}
     for dep in sorted(deps):
-        if match := _CHOSEN.fullmatch(dep):
+        if match := dvc_files.CHOSEN.fullmatch(dep):
             values = document.get(match[1])
             path = values.get(match[2]) if isinstance(values, dict) else None
             if isinstance(path, str):

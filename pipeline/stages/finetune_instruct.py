@@ -11,26 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gptcore import runtime
 from gptcore.artifact import write_json
-from gptcore.data import by_length
-from gptcore.errors import DataError
-from gptcore.evaluate import evaluating
 from gptcore.formats.directory import save_model
-from gptcore.inference.generate import generate
-from gptcore.kernels.cross_entropy import IGNORE
-from gptcore.model import GPT
-from gptcore.objectives.response import Example, Response, instruction_batch, instruction_example, response_loss
-from gptcore.prompt import prompt_ids
-from gptcore.tokenizer import Tokenizer
+from gptcore.objectives.response import Response
 from pipeline.contract.stage import In, Out
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.store.artifact import file_hash
 from pipeline.store.checkpoint import About, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Headline, Outcome, Show, Table, Texts, View
+from pipeline.tasks.answers import answer, by_kind, encoded, mean_loss
 from pipeline.tasks.baselines.texts import nearest_answers
 from pipeline.tasks.instructions import Instruction
 from pipeline.tasks.sets import Task, TaskData
@@ -68,7 +59,7 @@ def finetune_instruct(
     encoder, model = start.tokenizer, start.load_language_model()
     train, val, test = (task.examples(split) for split in ("train", "val", "test"))
     context = model.config.context_length
-    train_rows, val_rows = _examples(encoder, train, context), _examples(encoder, val, context)
+    train_rows, val_rows = encoded(encoder, train, context), encoded(encoder, val, context)
     untuned = answer(model, encoder, test, cfg.max_new_tokens)
     trained = training.run(
         __name__,
@@ -76,7 +67,7 @@ def finetune_instruct(
         Response(train_rows, cfg.batch_examples, encoder.eot, cfg.seed),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
-        evaluate=lambda: {"val_loss": _mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
+        evaluate=lambda: {"val_loss": mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
         name_of=lambda row: f"training entry {row + 1} ({train[row].kind}: {_query(train[row])[:60]!r})",
@@ -84,7 +75,7 @@ def finetune_instruct(
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([_query(i) for i in train], [i.output for i in train], [_query(i) for i in test])
     write_curve(curve, trained.curve)
-    test_loss = _mean_loss(model, _examples(encoder, test, context), encoder.eot, cfg.dtype)
+    test_loss = mean_loss(model, encoded(encoder, test, context), encoder.eot, cfg.dtype)
     metrics = {
         "response_nats_per_token": round(test_loss, 4),
         "val_loss": round(trained.last("val_loss"), 6),
@@ -106,41 +97,6 @@ def finetune_instruct(
     return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])
 
 
-def answer(model: GPT, encoder: Tokenizer, entries: Sequence[Instruction], max_new_tokens: int) -> list[str]:
-    """The model's greedy answers, in batches of similar length padded on the left."""
-    prompts = [prompt_ids(encoder, e.instruction, e.input) for e in entries]
-    answers = [""] * len(prompts)
-    for chunk in by_length(prompts, 64):
-        width = max(len(prompts[i]) for i in chunk)
-        ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
-        real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
-        new = generate(model, ids, max_new_tokens, stop=encoder.stop, padding=real)[:, width:].tolist()
-        for i, row in zip(chunk, new, strict=True):
-            answers[i] = encoder.decode(row[: row.index(encoder.stop)] if encoder.stop in row else row).strip()
-    return answers
-
-
-def _examples(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> list[Example]:
-    """Encoded entries, cut to the context."""
-    rows = [instruction_example(encoder, e.instruction, e.input, e.output) for e in entries]
-    return [(x[:context], y[:context]) for x, y in rows]
-
-
-def _mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> float:
-    """Nats per response token."""
-    total, count = 0.0, 0
-    with evaluating(model):
-        for chosen in by_length([x for x, _ in rows], 64):
-            batch = instruction_batch([rows[i] for i in chosen], pad_id)
-            tokens = int((batch[1] != IGNORE).sum())
-            with runtime.autocast(dtype):
-                total += response_loss(model, batch).item() * tokens
-            count += tokens
-    if not count:
-        raise DataError("instructions: every entry is longer than the foundation's context; shorten the prompts")
-    return total / count
-
-
 def _query(entry: Instruction) -> str:
     return f"{entry.instruction} {entry.input}"
 
@@ -149,8 +105,7 @@ def _scores(task: Task, test: Sequence[Instruction], answers: dict[str, list[str
     """Exact match and chrF of the three, over all entries and per kind."""
     overall = {name: task.score(given, test) for name, given in answers.items()}
     kinds: dict[str, dict[str, Any]] = {}
-    for kind in sorted({e.kind for e in test}):
-        of_kind = [i for i, e in enumerate(test) if e.kind == kind]
+    for kind, of_kind in by_kind(test):
         row: dict[str, Any] = {"entries": len(of_kind)}
         for name, given in answers.items():
             prefix = "" if name == "tuned" else f"{name}_"
@@ -226,7 +181,7 @@ def _query_of(answer: dict[str, Any]) -> str:
 def _some_of_each_kind(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A few of each kind, a right and a wrong one first where there are both."""
     chosen = []
-    for kind in sorted({answer["kind"] for answer in answers}):
+    for kind in sorted({a["kind"] for a in answers}):
         right, wrong = (
             [a for a in answers if a["kind"] == kind and a["correct"] is wanted] for wanted in (True, False)
         )

@@ -25,6 +25,7 @@ from pipeline.contract import provenance
 from pipeline.tracking.progress import progress
 from pipeline.tracking.tracker import Tracker
 from pipeline.training import nonfinite, scratch, trace
+from pipeline.training.choice import Choice, Score
 from pipeline.training.saving import Saver
 
 
@@ -44,6 +45,8 @@ class Trained:
 
     curve: list[dict[str, float]]
     """A row a step: step, loss, learning_rate, grad_norm, the objective's facts, and what evaluation measured."""
+    chosen: int
+    """The step whose weights the model has: the last one, unless the best was asked for."""
 
     def last(self, key: str) -> float:
         """The latest measured value of ``key``."""
@@ -67,12 +70,14 @@ def run(
     tracker: Tracker,
     tokens_per_step: int = 0,
     name_of: nonfinite.NamesRow = str,
+    best: Score | None = None,
 ) -> Trained:
     """Train ``model`` in place to ``config.max_steps``, going on from the newest saved state of this identity.
 
     ``module`` is the ``__name__`` of the stage, whose code is part of the identity.
     ``identity`` is all that decides the result but code, versions and machine class; ``evaluate()`` returns
-    measurements by name; ``name_of`` tells what a window or row of the training data is called.
+    measurements by name; ``name_of`` tells what a window or row of the training data is called.  With ``best`` the
+    model ends as it was at the evaluation whose measurements are the highest, the one before the first step included.
     """
     stage = module.rpartition(".")[2]
     traced_every = trace.interval()
@@ -80,10 +85,14 @@ def run(
         optimizers = build_optimizers(model, config)
         saver = Saver(states, model, optimizers, cadence.save_every)
         start, history = saver.resume()
+        choice = Choice(states, model, best) if best else None
         if start:
             print(f"{stage}: going on from step {start} of {config.max_steps}", flush=True)
         else:
             history.trace.add(0, checkpoint.hashes(model, optimizers))
+            if choice:
+                nonfinite.check_row(before := {"step": 0, **evaluate()})
+                choice.offer(0, before)
         clock = _Clock(start)
         with (
             progress(stage, config.max_steps, start) as bar,
@@ -94,9 +103,12 @@ def run(
             for step in steps:
                 row = _row(step)
                 last = step.index == config.max_steps
-                if last or step.index % cadence.eval_every == 0:
+                evaluated = last or step.index % cadence.eval_every == 0
+                if evaluated:
                     row |= evaluate()
                 nonfinite.check_row(row)
+                if evaluated and choice:
+                    choice.offer(step.index, row)
                 history.add(row)
                 if trace.due(step.index, config.max_steps, traced_every):
                     history.trace.add(step.index, checkpoint.hashes(model, optimizers))
@@ -110,8 +122,9 @@ def run(
                     raise Interrupted(f"{stage}: stopped after step {step.index}; run it again to go on")
         clock.note(config.max_steps, tokens_per_step)
         provenance.keep_trace(bytes(history.trace))
+        chosen = choice.take() if choice else config.max_steps
         scratch.finish(states)
-    return Trained(history.curve)
+    return Trained(history.curve, chosen)
 
 
 def _row(step: Step) -> dict[str, float]:

@@ -40,3 +40,14 @@ def test_code_is_what_is_python_and_the_versions_and_no_data(tmp_path: Path) -> 
     assert dvc_files.code_dependencies("ship", tmp_path) == ["room"]
     assert dvc_files.code_dependencies("unknown", tmp_path) == []
     assert dvc_files.wiring(tmp_path / "room") == {}  # no dvc.yaml there
+
+
+@pytest.mark.parametrize(("text", "there"), [("prefer: {of: [x]}", True), ("prefer: {of: []}", False), ("{}", False)])
+def test_a_stage_that_a_parameter_switches_off_is_not_there_any_more(tmp_path: Path, text: str, there: bool) -> None:
+    (tmp_path / "dvc.yaml").write_text(
+        'stages:\n  cut: {cmd: x}\n  prefer: {foreach: "${prefer.of}", do: {cmd: x, outs: [y]}}\n'
+    )
+    (tmp_path / "params.yaml").write_text(text)
+    assert dvc_files.still_there(["cut", "prefer@x", "prefer"], tmp_path) == {"cut"} | (
+        {"prefer@x"} if there else set()
+    )

@@ -1,0 +1,87 @@
+"""A model's answers to instructions, and what the right ones cost it.
+
+Entries are taken in batches of similar length: prompts padded on the left for generating, examples on the right for
+the loss.  A batch's neighbours change nothing but the last bits of a sum.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from gptcore import runtime
+from gptcore.data import by_length
+from gptcore.errors import DataError
+from gptcore.evaluate import evaluating
+from gptcore.inference.generate import generate
+from gptcore.kernels.cross_entropy import IGNORE
+from gptcore.model import GPT
+from gptcore.objectives.response import Example, instruction_batch, instruction_example, response_loss
+from gptcore.prompt import prompt_ids
+from gptcore.tokenizer import Tokenizer
+from pipeline.tasks.instructions import Instruction
+
+BATCH_ROWS = 64
+
+
+def answer(model: GPT, encoder: Tokenizer, entries: Sequence[Instruction], max_new_tokens: int) -> list[str]:
+    """The model's greedy answers."""
+    return [text_of(encoder, ids) for ids in answer_ids(model, encoder, entries, max_new_tokens)]
+
+
+def answer_ids(
+    model: GPT,
+    encoder: Tokenizer,
+    entries: Sequence[Instruction],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    key: object = 0,
+) -> list[list[int]]:
+    """Ids of the model's answers, each with what ends it, unless it was cut at ``max_new_tokens``.
+
+    ``temperature`` 0 is greedy; what is drawn otherwise depends on ``key`` and the entries alone.
+    """
+    prompts = [prompt_ids(encoder, e.instruction, e.input) for e in entries]
+    answers: list[list[int]] = [[] for _ in prompts]
+    for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
+        width = max(len(prompts[i]) for i in chunk)
+        ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
+        real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
+        seed = random.Random(f"{key}/{number}").getrandbits(63)
+        new = generate(model, ids, max_new_tokens, temperature=temperature, seed=seed, stop=encoder.stop, padding=real)
+        for i, row in zip(chunk, new[:, width:].tolist(), strict=True):
+            answers[i] = row[: row.index(encoder.stop) + 1] if encoder.stop in row else row
+    return answers
+
+
+def text_of(encoder: Tokenizer, ids: Sequence[int]) -> str:
+    """What an answer says, without what ends it."""
+    return encoder.decode(ids[:-1] if ids and ids[-1] == encoder.stop else ids).strip()
+
+
+def encoded(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> list[Example]:
+    """Input ids and targets of each entry with its right answer, cut to the context."""
+    rows = [instruction_example(encoder, e.instruction, e.input, e.output) for e in entries]
+    return [(x[:context], y[:context]) for x, y in rows]
+
+
+def mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> float:
+    """Nats per response token."""
+    total, count = 0.0, 0
+    with evaluating(model):
+        for chosen in by_length([x for x, _ in rows], BATCH_ROWS):
+            batch = instruction_batch([rows[i] for i in chosen], pad_id)
+            tokens = int((batch[1] != IGNORE).sum())
+            with runtime.autocast(dtype):
+                total += response_loss(model, batch).item() * tokens
+            count += tokens
+    if not count:
+        raise DataError("instructions: every entry is longer than the foundation's context; shorten the prompts")
+    return total / count
+
+
+def by_kind(entries: Sequence[Instruction]) -> Iterator[tuple[str, list[int]]]:
+    """Each kind with the numbers of its entries."""
+    for kind in sorted({entry.kind for entry in entries}):
+        yield kind, [i for i, entry in enumerate(entries) if entry.kind == kind]
