@@ -10,8 +10,12 @@ copied a word of its input right in 20 of 100 cases, with a space in 100).
 
 from typing import TYPE_CHECKING
 
+from gptcore.errors import DataError
+
 if TYPE_CHECKING:
-    from gptcore.tokenizer import Chat, Tokenizer
+    from collections.abc import Sequence
+
+    from gptcore.tokenizer import Chat, Message, Tokenizer
 
 PROMPT = "### Instruction: {instruction}\n"
 PROMPT_INPUT = "### Input: {input}\n"
@@ -39,19 +43,45 @@ def format_response(output: str) -> str:
     return RESPONSE.format(output=output)
 
 
-def prompt_ids(tokenizer: "Tokenizer", instruction: str, input_text: str = "") -> list[int]:
-    """Ids of everything before the response, in the model's own form."""
+def prompt_ids(
+    tokenizer: "Tokenizer", instruction: str, input_text: str = "", history: "Sequence[Message]" = ()
+) -> list[int]:
+    """Ids of everything before the response, in the model's own form; ``history`` are the turns before it."""
     if (chat := _other_form(tokenizer)) is not None:
-        return chat.prompt([_asked(instruction, input_text)])
-    return [*tokenizer.before, *tokenizer.encode(format_prompt(instruction, input_text))]
+        return chat.prompt([*history, _asked(instruction, input_text)])
+    return [*_earlier(tokenizer, history), *tokenizer.encode(format_prompt(instruction, input_text))]
 
 
-def example_ids(tokenizer: "Tokenizer", instruction: str, input_text: str, output: str) -> tuple[list[int], list[int]]:
+def example_ids(
+    tokenizer: "Tokenizer", instruction: str, input_text: str, output: str, history: "Sequence[Message]" = ()
+) -> tuple[list[int], list[int]]:
     """(ids of everything before the response, ids of the response with what ends it)."""
     if (chat := _other_form(tokenizer)) is not None:
-        return chat.turn([_asked(instruction, input_text), {"role": "assistant", "content": output}])
-    response = [*tokenizer.encode(format_response(output)), tokenizer.stop]
-    return prompt_ids(tokenizer, instruction, input_text), response
+        answered = {"role": "assistant", "content": output}
+        return chat.turn([*history, _asked(instruction, input_text), answered])
+    return prompt_ids(tokenizer, instruction, input_text, history), _response(tokenizer, output)
+
+
+def _earlier(tokenizer: "Tokenizer", history: "Sequence[Message]") -> list[int]:
+    """What stands before the last instruction, in this project's form."""
+    ids = [*tokenizer.before]
+    for message in history:
+        if message["role"] == "system":
+            raise DataError(
+                "messages: expected the roles user and assistant, found system, which this project's own form does not "
+                "have; put it into the first user's message, or tune a foundation that has a chat template"
+            )
+        is_asked = message["role"] == "user"
+        ids += (
+            tokenizer.encode(format_prompt(message["content"]))
+            if is_asked
+            else _response(tokenizer, message["content"])
+        )
+    return ids
+
+
+def _response(tokenizer: "Tokenizer", output: str) -> list[int]:
+    return [*tokenizer.encode(format_response(output)), tokenizer.stop]
 
 
 def _other_form(tokenizer: "Tokenizer") -> "Chat | None":

@@ -1,4 +1,4 @@
-"""Instruction tuning: next-token prediction, where only the tokens of the response, its end included, carry loss."""
+"""Instruction tuning: next-token prediction, where only the model's answers, their ends included, carry loss."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gptcore.kernels.cross_entropy import IGNORE, next_token_loss
 from gptcore.model import GPT
 from gptcore.objectives import Facts
 from gptcore.prompt import example_ids
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer import Message, Tokenizer
 
 Example = tuple[list[int], list[int]]
 """Input ids and targets."""
@@ -52,9 +52,38 @@ def instruction_example(tokenizer: Tokenizer, instruction: str, input_text: str,
 
     The response is encoded by itself, exactly as generation will produce it, and ends with what ends an answer.
     """
-    prompt, response = example_ids(tokenizer, instruction, input_text, output)
-    ids = prompt + response
-    return ids[:-1], [IGNORE] * (len(prompt) - 1) + response
+    (example,) = conversation_examples(tokenizer, instruction, input_text, output)
+    return example
+
+
+def conversation_examples(
+    tokenizer: Tokenizer, instruction: str, input_text: str, output: str, history: Sequence[Message] = ()
+) -> list[Example]:
+    """Input ids and targets of a conversation; every answer of the model carries loss, and nothing else does.
+
+    Each answer stands behind what generation would see before it.  One row holds them all, unless the model's form
+    writes an earlier turn otherwise once the conversation goes on (Qwen3 drops what it thought): then a new row begins.
+    """
+    rows: list[Example] = []
+    ids: list[int] = []
+    targets: list[int] = []
+    for prompt, response in _turns(tokenizer, instruction, input_text, output, history):
+        if prompt[: len(ids)] != ids:
+            rows.append((ids[:-1], targets[1:]))
+            ids, targets = [], []
+        targets += [IGNORE] * (len(prompt) - len(ids)) + response
+        ids = prompt + response
+    return [*rows, (ids[:-1], targets[1:])]
+
+
+def _turns(
+    tokenizer: Tokenizer, instruction: str, input_text: str, output: str, history: Sequence[Message]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """For each answer of the model, (ids of everything before it, its own)."""
+    for place, message in enumerate(history):
+        if message["role"] == "assistant":
+            yield example_ids(tokenizer, history[place - 1]["content"], "", message["content"], history[: place - 1])
+    yield example_ids(tokenizer, instruction, input_text, output, history)
 
 
 def instruction_batch(examples: Sequence[Example], pad_id: int) -> Batch:

@@ -59,7 +59,7 @@ def finetune_instruct(
     encoder, model = start.tokenizer, start.load_language_model()
     train, val, test = (task.examples(split) for split in ("train", "val", "test"))
     context = model.config.context_length
-    train_rows, val_rows = encoded(encoder, train, context), encoded(encoder, val, context)
+    (train_rows, entry_of), (val_rows, _) = encoded(encoder, train, context), encoded(encoder, val, context)
     untuned = answer(model, encoder, test, cfg.max_new_tokens)
     trained = training.run(
         __name__,
@@ -70,12 +70,12 @@ def finetune_instruct(
         evaluate=lambda: {"val_loss": mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
         identity={"config": as_plain(cfg), "inputs": inputs},
         tracker=tracker,
-        name_of=lambda row: f"training entry {row + 1} ({train[row].kind}: {_query(train[row])[:60]!r})",
+        name_of=lambda row: _name(entry_of[row], train),
     )
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
-    nearest = nearest_answers([_query(i) for i in train], [i.output for i in train], [_query(i) for i in test])
+    nearest = nearest_answers([i.asked for i in train], [i.output for i in train], [i.asked for i in test])
     write_curve(curve, trained.curve)
-    test_loss = mean_loss(model, encoded(encoder, test, context), encoder.eot, cfg.dtype)
+    test_loss = mean_loss(model, encoded(encoder, test, context)[0], encoder.eot, cfg.dtype)
     metrics = {
         "response_nats_per_token": round(test_loss, 4),
         "val_loss": round(trained.last("val_loss"), 6),
@@ -97,8 +97,8 @@ def finetune_instruct(
     return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])
 
 
-def _query(entry: Instruction) -> str:
-    return f"{entry.instruction} {entry.input}"
+def _name(number: int, train: Sequence[Instruction]) -> str:
+    return f"training entry {number + 1} ({train[number].kind}: {train[number].asked[:60]!r})"
 
 
 def _scores(task: Task, test: Sequence[Instruction], answers: dict[str, list[str]]) -> dict[str, Any]:
@@ -134,6 +134,7 @@ def _answers(test: Sequence[Instruction], answers: Sequence[str]) -> list[dict[s
             "expected": e.output,
             "answer": a,
             "correct": a == e.output,
+            **({"history": list(e.history)} if e.history else {}),
         }
         for e, a in zip(test, answers, strict=True)
     ]

@@ -166,7 +166,7 @@ def _measure(
     held_out: Sequence[pairs.Made],
     cfg: FinetunePreferConfig,
 ) -> Measured:
-    rows = encoded(encoder, test, model.config.context_length)
+    rows, _ = encoded(encoder, test, model.config.context_length)
     return Measured(
         answer(model, encoder, test, cfg.max_new_tokens),
         mean_loss(model, rows, encoder.eot, cfg.dtype),

@@ -16,7 +16,7 @@ from gptcore.evaluate import evaluating
 from gptcore.inference.generate import generate
 from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.model import GPT
-from gptcore.objectives.response import Example, instruction_batch, instruction_example, response_loss
+from gptcore.objectives.response import Example, conversation_examples, instruction_batch, response_loss
 from gptcore.prompt import prompt_ids
 from gptcore.tokenizer import Tokenizer
 from pipeline.tasks.instructions import Instruction
@@ -42,7 +42,7 @@ def answer_ids(
 
     ``temperature`` 0 is greedy; what is drawn otherwise depends on ``key`` and the entries alone.
     """
-    prompts = [prompt_ids(encoder, e.instruction, e.input) for e in entries]
+    prompts = [prompt_ids(encoder, e.instruction, e.input, e.history) for e in entries]
     answers: list[list[int]] = [[] for _ in prompts]
     for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
         width = max(len(prompts[i]) for i in chunk)
@@ -60,10 +60,14 @@ def text_of(encoder: Tokenizer, ids: Sequence[int]) -> str:
     return encoder.decode(ids[:-1] if ids and ids[-1] == encoder.stop else ids).strip()
 
 
-def encoded(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> list[Example]:
-    """Input ids and targets of each entry with its right answer, cut to the context."""
-    rows = [instruction_example(encoder, e.instruction, e.input, e.output) for e in entries]
-    return [(x[:context], y[:context]) for x, y in rows]
+def encoded(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> tuple[list[Example], list[int]]:
+    """Input ids and targets of the entries with their right answers, cut to the context; each row's entry."""
+    rows, owners = list[Example](), list[int]()
+    for number, e in enumerate(entries):
+        for x, y in conversation_examples(encoder, e.instruction, e.input, e.output, e.history):
+            rows.append((x[:context], y[:context]))
+            owners.append(number)
+    return rows, owners
 
 
 def mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> float:

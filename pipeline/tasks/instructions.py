@@ -1,7 +1,9 @@
 """``data/instructions.jsonl``: the one reader of the instruction data set.
 
 Each line is a JSON object with exactly the keys ``instruction``, ``input``, ``output``, ``kind`` and ``split``,
-all strings.  ``input`` may be empty; ``kind`` groups tasks that are solved in the same way.
+all strings.  ``input`` may be empty; ``kind`` groups tasks that are solved in the same way.  A conversation has
+``messages`` in place of the first three: turns with ``role`` and ``content``, first ``system`` if there is one, then
+``user`` and ``assistant`` by turns.  Tuning learns every answer of the assistant; measured is the last one.
 
 The file is generated (`instruction_writer`) and may be replaced by anyone's own, so every line is checked,
 those of the other splits included, and the first bad one is an error that names it.  Rejected: skipping and
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.errors import DataError
+from gptcore.tokenizer import Message
+from gptcore.untrusted import shown
 from pipeline.store.splits import SPLITS
 
 
@@ -28,9 +32,16 @@ class Instruction:
     output: str
     kind: str
     split: str
+    history: tuple[Message, ...] = ()
+    """The turns before, of a conversation."""
+
+    @property
+    def asked(self) -> str:
+        """All that stands before the answer, as plain text."""
+        return " ".join([*(message["content"] for message in self.history), self.instruction, self.input])
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(self)[:5]:
             if not isinstance(value := getattr(self, field.name), str):
                 raise ValueError(f"{field.name}: expected a string, found {type(value).__name__}")
             if field.name != "input" and not value.strip():
@@ -64,9 +75,35 @@ def _parse(line: bytes, where: str) -> Instruction:
 def _object(line: bytes) -> dict[str, Any]:
     """The line's JSON object, once it is sure that it has the right keys."""
     entry = json.loads(line.decode("utf-8"))
-    expected = [field.name for field in fields(Instruction)]
+    expected = [field.name for field in fields(Instruction)[:5]]
+    conversation = isinstance(entry, dict) and "messages" in entry
+    if conversation:
+        expected = ["messages", "kind", "split"]
     if not isinstance(entry, dict):
         raise ValueError(f"expected a JSON object with {', '.join(expected)}, found {type(entry).__name__}")
     if set(entry) != set(expected):
         raise ValueError(f"expected the keys {', '.join(expected)}, found {', '.join(entry) or 'none'}")
-    return entry
+    return {**_last_turn(entry.pop("messages")), **entry} if conversation else entry
+
+
+def _last_turn(messages: Any) -> dict[str, Any]:
+    """A conversation as its last question, the answer to it and the turns before."""
+    if not isinstance(messages, list) or len(messages) < 2:
+        raise ValueError("messages: expected a list of two turns or more")
+    starts = int(isinstance(messages[0], dict) and messages[0].get("role") == "system")
+    for place, message in enumerate(messages):
+        role = ("system", "user", "assistant")[0 if place < starts else 1 + (place - starts) % 2]
+        _check_turn(message, role, f"messages, turn {place + 1}")
+    if (len(messages) - starts) % 2 or len(messages) == starts:
+        raise ValueError(f"messages: expected an assistant's turn at the end, found {messages[-1]['role']}")
+    *history, asked, answered = messages
+    return {"instruction": asked["content"], "input": "", "output": answered["content"], "history": tuple(history)}
+
+
+def _check_turn(message: Any, role: str, where: str) -> None:
+    if not isinstance(message, dict) or set(message) != {"role", "content"}:
+        raise ValueError(f"{where}: expected an object with role and content")
+    if message["role"] != role:
+        raise ValueError(f"{where}: expected the role {role}, found {shown(message['role'])}")
+    if not isinstance(message["content"], str) or not message["content"].strip():
+        raise ValueError(f"{where}: expected content that is text")

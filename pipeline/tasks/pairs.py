@@ -154,7 +154,7 @@ def _of_entry(
     encoder: Tokenizer, split: str, number: int, entry: Instruction, answers: Sequence[list[int]]
 ) -> list[Made]:
     """A pair for each different wrong text, in the order of the tries."""
-    prompt, right = example_ids(encoder, entry.instruction, entry.input, entry.output)
+    prompt, right = example_ids(encoder, entry.instruction, entry.input, entry.output, entry.history)
     texts: dict[str, list[int]] = {}
     for ids in answers:
         texts.setdefault(text_of(encoder, ids), ids)

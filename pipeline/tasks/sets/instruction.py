@@ -1,6 +1,6 @@
 """Following instructions of many kinds, each with one right answer (``data/instructions.jsonl``)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gptcore.prompt import format_prompt, format_response
 from pipeline.tasks.baselines.texts import chrf
@@ -54,7 +54,16 @@ class FollowInstructions:
 
 
 def _solved(entry: Instruction) -> Example:
-    return Example("", format_prompt(entry.instruction, entry.input), format_response(entry.output))
+    """A conversation's earlier turns stand before its last question, in the same form."""
+    earlier = "".join(_FORMS[turn["role"]](turn["content"]) for turn in entry.history)
+    return Example("", earlier + format_prompt(entry.instruction, entry.input), format_response(entry.output))
+
+
+_FORMS: dict[str, Callable[[str], str]] = {
+    "system": "{}\n".format,
+    "user": format_prompt,
+    "assistant": lambda content: f"{format_response(content)}\n",
+}
 
 
 TASK = FollowInstructions

@@ -12,7 +12,13 @@ from gptcore.inference.generate import generate
 from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.objectives import OBJECTIVES
 from gptcore.objectives.next_token import language_loss
-from gptcore.objectives.response import Response, instruction_batch, instruction_example, response_loss
+from gptcore.objectives.response import (
+    Response,
+    conversation_examples,
+    instruction_batch,
+    instruction_example,
+    response_loss,
+)
 from gptcore.prompt import format_prompt, format_response
 from gptcore.tokenizer import END_OF_TEXT
 from gptcore.train import TrainConfig, train
@@ -47,6 +53,52 @@ def test_a_batch_pads_without_loss(tokenizer, make_gpt, loss):
     ]
     expected = sum(alone) / (y != IGNORE).sum().item()
     assert loss(model, (x, y)).item() == pytest.approx(expected, rel=1e-5)
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.tuples(words, words), min_size=1, max_size=3), min_size=1, max_size=4))
+def test_no_conversation_sees_its_neighbours(tokenizer, wide_model, talks: list[list[tuple[str, str]]]):
+    """The nats of a batch are those of its rows alone, however long its neighbours are and whatever they say."""
+    rows = [row for talk in talks for row in conversation_examples(tokenizer, *last_turn(talk))]
+    assert len(rows) == len(talks)
+    with torch.no_grad():
+        x, y = instruction_batch(rows, tokenizer.eot)
+        together = response_loss(wide_model, (x, y)).item() * (y != IGNORE).sum().item()
+        alone = [
+            F.cross_entropy(wide_model(torch.tensor([a]))[0], torch.tensor(b), ignore_index=IGNORE, reduction="sum")
+            for a, b in rows
+        ]
+    assert together == pytest.approx(sum(alone).item(), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def wide_model(tokenizer, make_gpt):
+    return make_gpt(vocab_size=tokenizer.n_vocab, context_length=400)
+
+
+def last_turn(talk: list[tuple[str, str]]) -> tuple[str, str, str, list[dict[str, str]]]:
+    history = [
+        {"role": role, "content": text}
+        for turn in talk[:-1]
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return talk[-1][0], "", talk[-1][1], history
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
+def test_every_answer_of_a_conversation_carries_loss_and_nothing_else(tokenizer, talk: list[tuple[str, str]]):
+    """In this project's own form: answers with their ends are the targets, each behind what generation would see."""
+    ((x, y),) = conversation_examples(tokenizer, *last_turn(talk))
+    assert [t for t in y if t != IGNORE] == [
+        id for _, answer in talk for id in [*tokenizer.encode(format_response(answer)), tokenizer.eot]
+    ]
+    assert all(target in (IGNORE, following) for target, following in zip(y, x[1:], strict=False))
+    told = "".join(format_prompt(asked) + format_response(answer) + END_OF_TEXT for asked, answer in talk)
+    assert tokenizer.decode([*x, y[-1]]) == told
 
 
 def test_the_head_sees_the_positions_that_count_and_no_others(tokenizer, make_gpt):

@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcore.errors import DataError
+from gptcore.kernels.cross_entropy import IGNORE
+from gptcore.objectives.response import conversation_examples
 from gptcore.prompt import TEMPLATE as OURS
 from gptcore.prompt import example_ids, prompt_ids
 from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, library, save
 
 TALK = [
@@ -148,3 +151,59 @@ def test_todays_date_is_no_part_of_a_form(tmp_path: Path) -> None:
     """Templates ask for it where they can have it; the bytes of a run would change every day."""
     template = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}no date{% endif %}" + TEMPLATE
     assert of(save(library("digits"), tmp_path, template)).text(TALK[:1]).startswith("no date")
+
+
+# --- conversations that are tuned on ----------------------------------------------------------------------
+
+MASKED = TEMPLATE.replace(
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim + '<|im_end|>' + '\n' }}",
+    "{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}{% generation %}"
+    "{{ message['content'] | trim + '<|im_end|>' }}{% endgeneration %}{% else %}"
+    "{{ message['content'] | trim + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+)
+"""The same text, and where the assistant speaks."""
+THINKS = TEMPLATE.replace(
+    "{{ '<|im_start|>' + message['role']",
+    "{{ ('' if loop.last or message['role'] != 'assistant' else '...') + '<|im_start|>' + message['role']",
+)
+"""Writes an answer otherwise once the conversation goes on."""
+
+
+def last_turn(talk: list[dict[str, str]]) -> tuple[str, str, str, list[dict[str, str]]]:
+    return talk[-2]["content"], "", talk[-1]["content"], talk[:-2]
+
+
+@pytest.mark.parametrize("talk", [TALK, TALK[:2], [{"role": "system", "content": "Be kind."}, *TALK]])
+def test_what_carries_loss_is_the_assistant_s_mask_of_transformers(directory: Path, talk: list[dict[str, str]]) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    told = theirs.apply_chat_template(talk, chat_template=MASKED, return_assistant_tokens_mask=True, return_dict=True)
+    assert MASKED != TEMPLATE
+    ((x, y),) = conversation_examples(Tokenizer.load(directory), *last_turn(talk))
+    ids, mask = told["input_ids"], told["assistant_masks"]
+    last = max(i for i, spoken in enumerate(mask) if spoken)  # what the template writes behind it is never generated
+    assert [*x, y[-1]] == ids[: last + 1]
+    assert [target != IGNORE for target in y] == [bool(spoken) for spoken in mask[1 : last + 1]]
+
+
+def test_a_form_that_rewrites_earlier_answers_gives_each_answer_a_row_of_its_own(tmp_path: Path) -> None:
+    """Each is what generation sees: the conversation up to the answer, rendered by itself."""
+    from transformers import AutoTokenizer
+
+    directory = save(library("digits"), tmp_path / "model", THINKS)
+    theirs = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    rows = conversation_examples(Tokenizer.load(directory), *last_turn(TALK))
+    assert len(rows) == 2
+    for (x, y), count in zip(rows, (2, 4), strict=True):
+        whole = theirs.apply_chat_template(TALK[:count], return_dict=False)
+        asked = theirs.apply_chat_template(TALK[: count - 1], add_generation_prompt=True, return_dict=False)
+        end = len(x) + 1
+        assert [*x, y[-1]] == whole[:end]
+        assert [target != IGNORE for target in y] == [False] * (len(asked) - 1) + [True] * (end - len(asked))
+
+
+def test_our_own_form_has_no_system_message(tmp_path: Path) -> None:
+    tokenizer = BytePairs.train(["Say hello."], 260)
+    with pytest.raises(DataError, match="found system, which this project's own form does not have"):
+        prompt_ids(tokenizer, "Say it.", history=[{"role": "system", "content": "Be kind."}])

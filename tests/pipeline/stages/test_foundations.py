@@ -88,6 +88,9 @@ def test_tuned_in_its_own_form_and_exported_it_is_a_llama_again(project: Path, w
         for split, words in (("train", "abcdef"), ("val", "gh"), ("test", "ij"))
         for word in words
     ]
+    talk = [("system", "Be kind."), ("user", "Say a."), ("assistant", "a"), ("user", "Now b."), ("assistant", "b")]
+    messages = [{"role": role, "content": content} for role, content in talk]
+    lines += [{"messages": messages, "kind": "talk", "split": split} for split in ("train", "test")]
     (project / "instructions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     cfg = FinetuneInstructConfig(
         max_steps=6, batch_examples=3, eval_every=3, save_every=3, max_new_tokens=4, dtype="float32", learning_rate=0.01
@@ -95,6 +98,8 @@ def test_tuned_in_its_own_form_and_exported_it_is_a_llama_again(project: Path, w
     finetune_instruct(
         project / "loaded", project / "instructions.jsonl", project / "tuned", project / "curve.csv", cfg, NullTracker()
     )
+    told = json.loads((project / "tuned" / "answers.json").read_text())[-1]
+    assert (told["history"], told["instruction"], told["expected"]) == (messages[:3], "Now b.", "b")
     metrics = export(project / "tuned", project / "export", ExportConfig(parity_texts=8, parity_tokens=8)).metrics
     assert (metrics["against"], metrics["greedy_equal"], metrics["token_ids_equal"]) == ("transformers", True, True)
     theirs, words = AutoModelForCausalLM.from_pretrained(project / "export"), AutoTokenizer.from_pretrained("export")

@@ -9,12 +9,32 @@ from gptcore.errors import DataError
 from pipeline.tasks.instructions import Instruction, read_instructions
 
 ADD = {"instruction": "Add.", "input": "1 and 2", "output": "3", "kind": "add", "split": "train"}
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Add 1 and 2."},
+    {"role": "assistant", "content": "3"},
+    {"role": "user", "content": "And 4?"},
+    {"role": "assistant", "content": "7"},
+]
 HELLO = {"instruction": "Say hello.", "input": "", "output": "hello", "kind": "say", "split": "test"}
 
 
 def write(path: Path, *lines: object) -> Path:
     path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
     return path
+
+
+def talk(messages: object, **more: str) -> dict[str, object]:
+    return {"messages": messages, "kind": "talk", "split": "train", **more}
+
+
+def test_a_conversation_is_its_last_question_and_the_turns_before(tmp_path: Path) -> None:
+    path = write(tmp_path / "i.jsonl", ADD, talk(TALK), talk(TALK[1:3]))
+    single, whole, short = read_instructions(path, "train")
+    assert single == Instruction(**ADD)
+    assert whole == Instruction("And 4?", "", "7", "talk", "train", tuple(TALK[:3]))
+    assert short == Instruction("Add 1 and 2.", "", "3", "talk", "train")
+    assert whole.asked.split() == ["Be", "brief.", "Add", "1", "and", "2.", "3", "And", "4?"]
 
 
 def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -35,6 +55,15 @@ def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
         ({**ADD, "output": " "}, "output: expected text"),
         ({**ADD, "split": "dev"}, "'dev'"),
         ("[" * 100_000, "line 3"),
+        (talk(TALK, output="7"), "expected the keys messages, kind, split"),
+        (talk(TALK[:1]), "messages: expected a list of two turns or more"),
+        (talk("hello"), "messages: expected a list of two turns or more"),
+        (talk(TALK[:4]), "messages: expected an assistant's turn at the end, found user"),
+        (talk(TALK[:2]), "messages: expected an assistant's turn at the end, found user"),
+        (talk(TALK[2:]), "messages, turn 1: expected the role user, found 'assistant'"),
+        (talk([*TALK, TALK[0]]), "messages, turn 6: expected the role user, found 'system'"),
+        (talk([*TALK[:2], {"role": "assistant", "content": " "}]), "messages, turn 3: expected content that is text"),
+        (talk([*TALK[:2], "3"]), "messages, turn 3: expected an object with role and content"),
     ],
 )
 def test_the_first_bad_line_is_named_also_where_it_is_of_another_split(tmp_path: Path, bad: object, words: str) -> None:

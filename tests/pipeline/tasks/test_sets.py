@@ -86,7 +86,10 @@ def entries(split: str) -> list[Instruction]:
 
 def instruction(directory: Path, train: list[Instruction]) -> Task:
     path = directory / "instructions.jsonl"
-    path.write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in [*train, *entries("test")]))
+    lines = [
+        {name: value for name, value in asdict(entry).items() if value != ()} for entry in [*train, *entries("test")]
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return TASKS["instruction"](TaskData(directory / "none", path))
 
 
@@ -105,6 +108,20 @@ def test_instruction_candidates_are_other_answers_of_the_kind(tmp_path: Path) ->
     assert len({problem.right for problem in problems if len(problem.candidates) == 4}) > 1
     (chance,) = task.without_model(problems).values()
     assert math.isclose(chance, (5 / 4 + 5 / 2) / 10)
+
+
+def test_a_conversation_is_put_with_its_earlier_turns(tmp_path: Path) -> None:
+    roles = ("system", "user", "assistant", "user", "assistant")
+    turns = [
+        {"role": role, "content": text} for role, text in zip(roles, ("Be kind.", "1?", "2", "2?", "4"), strict=True)
+    ]
+    path = tmp_path / "talks.jsonl"
+    lines = [{"messages": turns, "kind": "talk", "split": split} for split in ("train", "test")]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = TASKS["instruction"](TaskData(tmp_path / "none", path))
+    (problem,) = task.problems(Amount(examples=0, per_kind=1, shots=0, seed=1))
+    expected = "Be kind.\n" + format_prompt("1?") + format_response("2") + "\n" + format_prompt("2?")
+    assert (problem.asked.cue, problem.asked.answer) == (expected, format_response("4"))
 
 
 def test_shots_of_instructions_come_from_training(tmp_path: Path) -> None:
