@@ -31,8 +31,9 @@ def test_it_ends_with_the_numbers_and_where_to_look(clone: Clone) -> None:
         assert words in printed
     assert "Traceback" not in printed
     assert {p.stem for p in (clone.root / "data/metrics").glob("*.json")} == {
-        *(set(STAGES.names()) - {"export"}),
+        *(set(STAGES.names()) - {"export", "finetune_prefer"}),
         *(f"export-{name}" for name in ("pretrain", "finetune_classify", "finetune_instruct")),
+        *("finetune_prefer-instruct", "export_preferred-instruct"),
     }
 
 
@@ -52,7 +53,8 @@ def test_only_what_depends_on_a_change_runs(clone: Clone) -> None:
     path.write_text(text, encoding="utf-8")
     ran = set(re.findall(r"Running stage '(.+?)'", clone.run("dvc", "repro")))
     path.write_text(before, encoding="utf-8")
-    assert ran == {"finetune_instruct", "export@finetune_instruct"}
+    preferences = {"finetune_prefer@instruct", "export_preferred@instruct"}
+    assert ran == {"finetune_instruct", "export@finetune_instruct"} | preferences
     assert "Running stage" not in clone.run("dvc", "repro")  # what it was before comes back from the cache
 
 
@@ -71,7 +73,7 @@ def test_the_exports_work_from_the_command_line(clone: Clone) -> None:
     assert told.startswith("Once upon a time")
     labelled = clone.run("python", "-m", "gptcore", "classify", "data/export/finetune_classify", "oil prices rose")
     assert len(labelled.splitlines()) == 8
-    for name in ("pretrain", "finetune_classify", "finetune_instruct"):
+    for name in ("pretrain", "finetune_classify", "finetune_instruct", "finetune_prefer"):
         assert json.loads((clone.root / "data/export" / name / "parity.json").read_text())
         assert (clone.root / "data/export" / name / "README.md").stat().st_size > 1000
 
@@ -94,7 +96,7 @@ def test_the_same_commit_gives_the_same_bytes_even_if_killed(clone: Clone, tmp_p
     other = Clone(tmp_path / "päth with space")
     (other.root / "params.yaml").write_bytes((clone.root / "params.yaml").read_bytes())
     scratch = other.root / "data" / ".scratch"
-    for stage in ("pretrain", "finetune_classify", "finetune_instruct"):
+    for stage in ("pretrain", "finetune_classify", "finetune_instruct", "finetune_prefer"):
         with subprocess.Popen(
             ["dvc", "repro"],
             cwd=other.root,
