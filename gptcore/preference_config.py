@@ -20,6 +20,9 @@ class PreferenceLoss(Checked):
     label_smoothing: Annotated[float, Number(0, 0.5, open_high=True)] = 0.0
     """Share of pairs that are taken to be the wrong way round (``sigmoid``, ``robust``)."""
 
+    sft_weight: Annotated[float, Number(0, 1000)] = 0.0
+    """Weight of the chosen answers' own loss in nats/token, which keeps them likely while the margin grows."""
+
     @property
     def per_token(self) -> bool:
         """Whether an answer counts by the mean over its tokens, not by their sum."""

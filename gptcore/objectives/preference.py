@@ -5,13 +5,18 @@ under the model as it was, of a chosen answer y_w and a rejected one y_l, and z 
 
     sigmoid       -log σ(z)                              Rafailov et al. 2023, eq. 7
                   -(1-ε)·log σ(z) - ε·log σ(-z)          with label smoothing ε: cDPO, Mitchell 2023
-    robust        (-(1-ε)·log σ(z) + ε·log σ(-z)) / (1-2ε)    Chowdhury et al. 2024, eq. 12
-    sigmoid_norm  as sigmoid, h divided by the tokens of its answer     Lambert et al. 2024, section 5.1.2
-    ipo           (h_w/|y_w| - h_l/|y_l| - 1/(2β))²      Azar et al. 2023, eq. 17, per token as its authors do
+    robust        (-(1-ε)·log σ(z) + ε·log σ(-z)) / (1-2ε)     Chowdhury et al. 2024
+    sigmoid_norm  as sigmoid, h divided by the tokens of its answer       Lambert et al. 2024 (Tülu 3)
+    ipo           (h_w/|y_w| - h_l/|y_l| - 1/(2β))²      Azar et al. 2023, eq. 17, per token as TRL has it
 
-under the names that TRL has for them; tests hold value and gradients to TRL's.  The reference never changes, so its
-log-probabilities are numbers that come with the pairs: no second model is held, and a step costs what two rows of
-instruction tuning cost.  Each answer is a row of its own, padded on the right, so none sees another.
+under the names that TRL has for them, and to each may be added α times the loss of the chosen answers, in nats/token
+(Pang et al. 2024; TRL's ``sft``).  DPO alone is content when both answers become unlikely, the wrong one more
+so; where the two differ in a token or two that is what it does (docs/design-log.md has numbers).  Tests hold value
+and gradients to TRL's.
+
+The reference never changes, so its log-probabilities are numbers that come with the pairs: no second model is held,
+and a pair costs what two rows of instruction tuning cost.  Each answer is a row of its own, padded on the right, so
+none sees another.
 
 Dropout is off, as in the pass that gave the reference's numbers: two passes with different masks would differ by
 more than a step changes.  The logits of all tokens of the answers are held at once, for a token's gradient is only
@@ -81,11 +86,15 @@ class Preference:
     def loss(self, model: GPT, batch: PairBatch) -> tuple[Tensor, Facts]:
         """Mean over the pairs, in nats (``ipo``: nats²/token²); beside it margin and accuracy of the rewards β·h."""
         model.eval()
-        ratios = (answer_logps(model, batch.x, batch.y) - batch.reference).chunk(2)
+        logps = answer_logps(model, batch.x, batch.y)
+        ratios = (logps - batch.reference).chunk(2)
         margin = self.form.beta * (ratios[0] - ratios[1]).detach()
         facts = {"reward_margin": margin.mean().item(), "reward_accuracy": (margin > 0).float().mean().item()}
         lengths = (batch.y != IGNORE).sum(1).chunk(2)
-        return preference_loss(self.form, ratios, lengths).mean(), facts
+        value = preference_loss(self.form, ratios, lengths).mean()
+        if self.form.sft_weight:
+            value = value - self.form.sft_weight * logps.chunk(2)[0].sum() / lengths[0].sum()
+        return value, facts
 
     def _order(self) -> LengthBatches:
         lengths = [len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in self.pairs]

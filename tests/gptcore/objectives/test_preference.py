@@ -76,8 +76,11 @@ def ours(trl: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[GPT, list[
     return load_model(places[0]), scored(load_model(places[1]), pairs)
 
 
-def theirs(trl: Any, rows: list[dict[str, list[int]]], loss: str, beta: float, smoothing: float) -> Any:
-    trl.loss_types, trl.loss_weights, trl.beta, trl.label_smoothing = [loss], [1.0], beta, smoothing
+def theirs(
+    trl: Any, rows: list[dict[str, list[int]]], loss: str, beta: float, smoothing: float, sft: float = 0.0
+) -> Any:
+    trl.loss_types, trl.loss_weights = [loss, "sft"], [1.0, sft]
+    trl.beta, trl.label_smoothing = beta, smoothing
     trl.model.zero_grad()
     value = trl.compute_loss(trl.model, trl.data_collator(rows))
     value.backward()
@@ -111,6 +114,15 @@ def test_smoothed_labels_are_trl_s(trl, ours, tmp_path: Path):
         value, _ = gradient_of(model, [pair], PreferenceLoss("sigmoid", 0.3, 0.1))
         assert value.item() == pytest.approx(expected.item(), rel=1e-5)
         assert_same_gradients(model, trl.model, tmp_path)
+
+
+def test_with_the_chosen_answers_own_loss_it_is_trl_s(trl, ours, tmp_path: Path):
+    """TRL's list of losses and weights: preference, and ``sft``."""
+    model, pairs = ours
+    expected = theirs(trl, list(trl.train_dataset), "sigmoid", 0.3, 0.0, sft=0.7)
+    value, _ = gradient_of(model, pairs, PreferenceLoss("sigmoid", 0.3, sft_weight=0.7))
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert_same_gradients(model, trl.model, tmp_path)
 
 
 def gradient_of(model: GPT, pairs: list[Pair], form: PreferenceLoss) -> tuple[torch.Tensor, dict[str, float]]:
