@@ -177,10 +177,11 @@ def ui() -> None:
 @app.command()
 def report() -> None:
     """Render data/report/index.html from what the stages wrote."""
-    from pipeline.orchestration import dvc_graph
+    from pipeline.orchestration import dvc_files, dvc_graph
     from pipeline.report.page import render
 
-    print(render(Path.cwd(), Path("data/report"), dvc_graph.stages()))
+    root = Path.cwd()
+    print(render(root, Path("data/report"), dvc_graph.stages(), dvc_files.switched_off(root)))
 
 
 def main() -> None:

@@ -34,15 +34,27 @@ def still_there(stages: Iterable[str], root: Path) -> set[str]:
     return {stage for stage in stages if not known or _has(known, root, *stage.split("@", 1))}
 
 
+def switched_off(root: Path) -> list[str]:
+    """Outs of stages that a parameter has switched off; what lies there is of another time."""
+    entries = [entry for entry in _stages(root).values() if "do" in entry and not _items(entry, root)]
+    return [str(out) for entry in entries for out in entry["do"].get("outs", [])]
+
+
 def _has(known: Mapping[str, Mapping[str, Any]], root: Path, name: str, item: str = "") -> bool:
     entry = known.get(name)
     if entry is None:
         return False
-    items = entry.get("foreach", "")
-    if isinstance(items, str) and (chosen := CHOSEN.fullmatch(items)):
-        section = plain_yaml.read(root / PARAMS).get(chosen[1])
-        items = section.get(chosen[2], []) if isinstance(section, dict) else []
+    items = _items(entry, root)
     return item in map(str, items) if isinstance(items, list | dict) else bool(item) == bool(items or "matrix" in entry)
+
+
+def _items(entry: Mapping[str, Any], root: Path) -> Any:
+    """What a ``foreach`` runs over, where it is a parameter its value."""
+    items = entry.get("foreach", "")
+    if not isinstance(items, str) or not (chosen := CHOSEN.fullmatch(items)):
+        return items
+    section = plain_yaml.read(root / PARAMS).get(chosen[1])
+    return section.get(chosen[2], []) if isinstance(section, dict) else []
 
 
 def _stages(root: Path) -> dict[str, dict[str, Any]]:

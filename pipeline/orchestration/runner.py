@@ -19,7 +19,7 @@ from pipeline import locks, project
 from pipeline.contract import params, profiles
 from pipeline.orchestration import dvc_graph, fits, pages, parameter_paths
 from pipeline.orchestration.busy import flow_at_work, nothing_running
-from pipeline.orchestration.dvc_files import mend_lock_table
+from pipeline.orchestration.dvc_files import mend_lock_table, switched_off
 from pipeline.orchestration.dvc_graph import StageNode
 from pipeline.orchestration.dvc_repro import plain
 from pipeline.orchestration.same_bytes import Verdict, verdict
@@ -101,14 +101,15 @@ def _tell(root: Path, targets: Sequence[str]) -> int:
     _view("the report", lambda: _render(root, stages))
     if found:
         print(f"\n{found.text}")
-    _view("the summary", lambda: print(f"\n{summary(root, [stage.name for stage in stages])}"))
+    names = [stage.name for stage in stages]
+    _view("the summary", lambda: print(f"\n{summary(root, names, switched_off(root))}"))
     return found.code if found else 0
 
 
 def _render(root: Path, stages: Sequence[StageNode]) -> None:
     """One at a time: runs that waited for each other end together."""
     with locks.held(project.scratch() / "report.lock"):
-        render(root, root / "data" / "report", stages)
+        render(root, root / "data" / "report", stages, switched_off(root))
 
 
 def _verdict(root: Path) -> Verdict:

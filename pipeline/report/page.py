@@ -15,7 +15,7 @@ import hashlib
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,24 +41,25 @@ class Section:
     blocks: list[Drawn]
 
 
-def render(root: Path, out: Path, stages: Sequence[Stage] = ()) -> Path:
+def render(root: Path, out: Path, stages: Sequence[Stage] = (), left_out: Collection[str] = ()) -> Path:
     """Write the page about the project in ``root`` to ``out/index.html``; returns its path.
 
     Args:
         root: the project's folder; what is missing or damaged in it is said on the page.
         out: made if it is missing; a former page is replaced in one step.
         stages: the DAG.  Without it there is no drawing, and sections come by name.
+        left_out: views that are not shown, as `read_views` has them.
     """
     page = Path(out) / "index.html"
-    facts = _facts(Files(Path(root)), stages)
+    facts = _facts(Files(Path(root)), stages, left_out)
     text: str = _environment().get_template(TEMPLATE).render(**facts)
     write_atomically(page, text.encode("utf-8", errors="replace"))  # a lone surrogate in JSON is no UTF-8
     return page
 
 
-def _facts(files: Files, stages: Sequence[Stage]) -> dict[str, Any]:
+def _facts(files: Files, stages: Sequence[Stage], left_out: Collection[str]) -> dict[str, Any]:
     """Everything that the template prints."""
-    views = read_views(files.root, dag.order(stages))
+    views = read_views(files.root, dag.order(stages), left_out)
     sections = _sections(views, files)
     scripts = _scripts(sections)
     return {

@@ -5,7 +5,7 @@ taken out of a text, for a model wrote it and a terminal would obey.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.report.views import ReadView, read_views
@@ -17,14 +17,15 @@ WIDTH = 17
 _COMMAND = re.compile(r"python -m gptcore [^\n`]+")
 
 
-def summary(root: Path, stages: Sequence[str] = ()) -> str:
+def summary(root: Path, stages: Sequence[str] = (), left_out: Collection[str] = ()) -> str:
     """What came out, for a terminal; parts that are not there yet are left out.
 
     Args:
         root: the project's folder.
         stages: names of the stages in the order of the lines; views of others come after them, by name.
+        left_out: views that are not told, as `read_views` has them.
     """
-    views = read_views(Path(root), stages)
+    views = read_views(Path(root), stages, left_out)
     lines = [_number(headline) for view in views for headline in view.headlines]
     lines += ["", *_places(Path(root), views)] if lines else list(_places(Path(root), views))
     if text := next((view.quote for view in views if view.quote), ""):

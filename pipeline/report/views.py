@@ -8,7 +8,7 @@ Rejected: checking the whole file as one thing (one wrong number would hide a se
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -54,10 +54,14 @@ _FRAME, _HEADLINE = TypeAdapter(_Frame), TypeAdapter(Headline)
 _BLOCKS: dict[str, TypeAdapter[Any]] = {block.kind: TypeAdapter(block) for block in get_args(Block)}
 
 
-def read_views(root: Path, stages: Sequence[str] = ()) -> list[ReadView]:
-    """All views of the project in the order of ``stages``; those of other stages after them, by name."""
+def read_views(root: Path, stages: Sequence[str] = (), left_out: Collection[str] = ()) -> list[ReadView]:
+    """The views of the project in the order of ``stages``; those of other stages after them, by name.
+
+    ``left_out`` are files that nobody makes any more, relative to the project: of stages that are switched off.
+    """
     order = {stage.replace("@", "-"): place for place, stage in enumerate(stages)}
-    files = sorted((root / "data" / "views").glob("*.json"))
+    found = sorted((root / "data" / "views").glob("*.json"))
+    files = [file for file in found if file.relative_to(root).as_posix() not in left_out]
     return sorted(map(read_view, files), key=lambda view: (order.get(view.name, len(order)), view.name))
 
 

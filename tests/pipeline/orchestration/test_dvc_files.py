@@ -51,3 +51,4 @@ def test_a_stage_that_a_parameter_switches_off_is_not_there_any_more(tmp_path: P
     assert dvc_files.still_there(["cut", "prefer@x", "prefer"], tmp_path) == {"cut"} | (
         {"prefer@x"} if there else set()
     )
+    assert dvc_files.switched_off(tmp_path) == ([] if there else ["y"])

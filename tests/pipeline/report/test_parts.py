@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.report import dag
 from pipeline.report.charts import MOST_POINTS, smooth, thin
+from pipeline.report.page import render
 from pipeline.report.summary import summary
 from pipeline.report.wording import duration, number, percent, printed, size
 
@@ -113,6 +114,15 @@ def test_the_summary_says_what_came_out_and_where_it_is(run: Path, page_of: Call
     assert 'use it            python -m gptcore generate data/export/small "Once"' in lines
     assert lines[-2] == "One text of the model, greedy:"
     assert lines[-1].startswith("  Once upon a time there[31m was </script>")  # what a terminal would obey is gone
+
+
+def test_what_is_switched_off_is_neither_told_nor_shown(run: Path) -> None:
+    """Its view is still there, of a time when it was on."""
+    stages, off = ["fetch", "train", "judge"], ["data/views/judge.json"]
+    assert "a baseline" in summary(run, stages)
+    assert "a baseline" not in summary(run, stages, off)
+    pages = [render(run, run / f"page {len(left_out)}", left_out=left_out).read_text() for left_out in ([], off)]
+    assert ["a baseline" in page for page in pages] == [True, False]
 
 
 def test_the_summary_of_nothing_says_where_to_look(tmp_path: Path) -> None:
