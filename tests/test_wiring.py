@@ -16,7 +16,7 @@ from tests.clone import Clone
 from tests.house import ROOT, SOURCES
 
 WIRING = wiring(ROOT)
-LONGEST = 200
+LONGEST = 240
 NAMES = STAGES.names()
 AGAIN = {"export_preferred": "export"}
 """Entry of dvc.yaml → the stage that it runs, where that isn't its name."""

@@ -7,12 +7,11 @@ address or the file's ending are asked for all the same (a format, a role), for 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from gptcore.ranges import OutOfRange, later, rules
+from gptcore.ranges import Number, OutOfRange, later, rules
 from gptcore.untrusted import shown
 from pipeline.corpus.readers import READERS
-from pipeline.corpus.splits import Fraction
 from pipeline.sources import foundation, own_text, pinned
 from pipeline.store.raw import Layout
 
@@ -44,7 +43,7 @@ class SourceConfig:
     """Part of the published split that the whole file is; labelled data only."""
     split_column: str = later("")
     """Column or key that says ``train``, ``val`` or ``test`` of each row; with neither, rows go by their hash."""
-    test_fraction: Fraction = later(0.1)
+    test_fraction: Annotated[float, Number(0, 0.5, open_low=True, open_high=True)] = later(0.1)
     """Share of the rows that is held out for testing where they go by their hash."""
     labels: list[str] = field(default_factory=list)
     """Every label there may be, in the order of the class indices."""
