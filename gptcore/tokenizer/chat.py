@@ -17,7 +17,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from gptcore.errors import DataError
@@ -133,6 +135,19 @@ class JinjaChat:
         return next(sign for code in codes if (sign := chr(code)) not in used)
 
 
+class _Generation(Extension):
+    """``{% generation %}`` … ``{% endgeneration %}``: what lies between is as it is.
+
+    Some templates mark the model's own words so, for those who look for them there (`transformers`).
+    """
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["*", "**", "%"])
 
@@ -154,7 +169,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _environment() -> _Sandbox:
-    made = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    made = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
     made.filters = {name: made.filters[name] for name in _FILTERS} | {"tojson": _to_json}
     made.globals = {"range": _range, "raise_exception": _refuse, "namespace": made.globals["namespace"]}
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False}

@@ -162,6 +162,7 @@ MASKED = TEMPLATE.replace(
     "{{ message['content'] | trim + '<|im_end|>' }}{% endif %}{{ '\n' }}",
 )
 """The same text, and where the assistant speaks."""
+FORMS = {"plain": TEMPLATE, "marked": MASKED}
 THINKS = TEMPLATE.replace(
     "{{ '<|im_start|>' + message['role']",
     "{{ ('' if loop.last or message['role'] != 'assistant' else '...') + '<|im_start|>' + message['role']",
@@ -185,6 +186,13 @@ def test_what_carries_loss_is_the_assistant_s_mask_of_transformers(directory: Pa
     last = max(i for i, spoken in enumerate(mask) if spoken)  # what the template writes behind it is never generated
     assert [*x, y[-1]] == ids[: last + 1]
     assert [target != IGNORE for target in y] == [bool(spoken) for spoken in mask[1 : last + 1]]
+
+
+def test_a_form_that_marks_the_assistants_words_is_the_same_form(tmp_path: Path) -> None:
+    plain, marked = (of(save(library("digits"), tmp_path / name, form)) for name, form in FORMS.items())
+    assert marked.template == MASKED
+    assert marked.text(TALK, answer=True) == plain.text(TALK, answer=True)
+    assert marked.turn(TALK) == plain.turn(TALK)
 
 
 def test_a_form_that_rewrites_earlier_answers_gives_each_answer_a_row_of_its_own(tmp_path: Path) -> None:
