@@ -6,6 +6,10 @@ there is to save. Nothing is pickled.  "Latest" is the highest step whose files 
 damaged one is reported and the one before it is used.  Numbers that are not finite are not saved: a state that is
 there can be gone on from.
 
+Weights that take no gradient are not saved: they lie where they came from, and with LoRA they are 99 % of the
+bytes.  Their sha256 stands in the manifest (0.3 s a save for 124M of them), so that a state is only ever laid over
+those that it was trained beside.
+
 ``hashes`` tells two trainings apart tensor by tensor.
 """
 
@@ -41,10 +45,11 @@ def save(
     ``NonFiniteLossError`` and writes nothing if a weight or a moment is no finite number.
     """
     target = Path(directory) / f"step-{step:08d}"
-    weights, moments = _contiguous(dict(model.named_parameters())), _contiguous(optimizers.state_tensors())
+    weights, moments = _contiguous(_trained(model)), _contiguous(optimizers.state_tensors())
     _check_finite(step, weights, "weight")
     _check_finite(step, moments, "optimizer state")
-    with commit(target, kind=KIND, config={"step": step, "facts": dict(facts or {})}) as draft:
+    config = {"step": step, "facts": dict(facts or {})} | _beside(model)
+    with commit(target, kind=KIND, config=config) as draft:
         write_tensors(draft / "weights.safetensors", weights)
         write_tensors(draft / "optimizer.safetensors", moments)
         for name, content in (files or {}).items():
@@ -55,7 +60,7 @@ def save(
 def load(state: Path | str, model: nn.Module, optimizers: Optimizers) -> tuple[int, dict[str, Any]]:
     """Restore the state directory ``state`` in place; returns (step, facts)."""
     manifest = _opened(Path(state))
-    _restore(Path(state), model, optimizers)
+    _restore(manifest, model, optimizers)
     return manifest.config["step"], manifest.config["facts"]
 
 
@@ -69,16 +74,16 @@ def resume(directory: Path | str, model: nn.Module, optimizers: Optimizers) -> M
     """Restore what ``latest`` finds, hashed once; returns its manifest, or None where there is none."""
     newest = next(_whole(Path(directory)), None)
     if newest:
-        _restore(newest.directory, model, optimizers)
+        _restore(newest, model, optimizers)
     return newest
 
 
 def hashes(model: nn.Module, optimizers: Optimizers) -> dict[str, str]:
-    """sha256 of each weight by its name, and of all that an optimizer keeps of it as ``weight:moment``.
+    """sha256 of each trained weight by its name, and of all that an optimizer keeps of it as ``weight:moment``.
 
     1.8 GB/s on the reference machine.  Until the first step there are no moments.
     """
-    named = dict(model.named_parameters())
+    named = _trained(model)
     names = {parameter: name for name, parameter in named.items()}
     moments = {
         f"{names[parameter]}:{key}": value if isinstance(value, Tensor) else torch.tensor(value)
@@ -118,12 +123,33 @@ def _opened(state: Path) -> Manifest:
     return manifest
 
 
-def _restore(state: Path, model: nn.Module, optimizers: Optimizers) -> None:
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that take gradients, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _beside(model: nn.Module) -> dict[str, str]:
+    """What a manifest says of the weights that take none; nothing where there are none."""
+    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    digest = hashlib.sha256()
+    for name, parameter in frozen.items():
+        digest.update(name.encode() + b"\0")
+        digest.update(_bytes(parameter))
+    return {"frozen": digest.hexdigest()} if frozen else {}
+
+
+def _restore(manifest: Manifest, model: nn.Module, optimizers: Optimizers) -> None:
     """Load a verified state; nothing is changed if it is of another model or optimizer."""
+    state = manifest.directory
     weights, moments = _tensors(state / "weights.safetensors"), _tensors(state / "optimizer.safetensors")
-    parameters = dict(model.named_parameters())
+    parameters = _trained(model)
     if {n: (p.shape, p.dtype) for n, p in parameters.items()} != {n: (w.shape, w.dtype) for n, w in weights.items()}:
         raise DataError(f"{state}: the weights are of another model; delete the directory to start afresh")
+    if manifest.config.get("frozen") != _beside(model).get("frozen"):
+        raise DataError(
+            f"{state}: the weights that it was trained beside are not this model's frozen ones; load those, or delete "
+            "the directory to start afresh"
+        )
     if not _fits(optimizers, moments):
         raise DataError(f"{state}: the state is of another optimizer; delete the directory to start afresh")
     for name, parameter in parameters.items():

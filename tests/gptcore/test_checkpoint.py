@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from gptcore import checkpoint
 from gptcore.artifact import open_verified
@@ -64,6 +65,33 @@ def test_parameters_that_were_never_used_have_no_state_and_need_none(make_gpt, t
     assert checkpoint.load(state, other, restored)[0] == 1
     assert state_hash(other) == state_hash(model)
     assert restored.state_tensors().keys() == optimizers.state_tensors().keys()
+
+
+def test_what_is_frozen_is_not_saved_and_must_be_there(make_gpt, tmp_path: Path):
+    def new(seed: int) -> tuple[torch.nn.Module, Optimizers]:
+        model = make_gpt(seed)
+        model.requires_grad_(False).blocks[1].requires_grad_(True)
+        return model, build_optimizers(model, OptimConfig())
+
+    model, optimizers = new(0)
+    ids = torch.arange(16)[None]
+    language_loss(model, (ids[:, :-1], ids[:, 1:])).backward()
+    optimizers.step()
+    state = checkpoint.save(tmp_path, model, optimizers, 1)
+    with safe_open(state / "weights.safetensors", "pt") as file:
+        assert all(name.startswith("blocks.1.") for name in file.keys())  # noqa: SIM118
+    assert all(name.startswith("blocks.1.") for name in checkpoint.hashes(model, optimizers))
+    same, restored = new(0)
+    checkpoint.load(state, same, restored)
+    assert state_hash(same) == state_hash(model)
+    other, elsewhere = new(9)
+    before = state_hash(other)
+    with pytest.raises(DataError, match=f"{state}: the weights that it was trained beside are not this model's"):
+        checkpoint.load(state, other, elsewhere)
+    assert state_hash(other) == before
+    whole = make_gpt()
+    with pytest.raises(DataError, match=f"{state}: the weights are of another model"):
+        checkpoint.load(state, whole, build_optimizers(whole, OptimConfig()))
 
 
 def test_resuming_is_the_newest_loaded(make_gpt, tmp_path: Path):
