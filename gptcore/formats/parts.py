@@ -23,16 +23,17 @@ class Part(NamedTuple):
         """The part itself, of the shape ``shape`` but for ``by head``, which has (H, 3, D, …); shares our memory."""
         if self.name == "by head":
             return ours.unflatten(0, (3, config.n_head, config.head_dim)).transpose(0, 1)
-        start, end = self._rows(len(ours), config)
+        start, end = self.rows(len(ours), config)
         return ours[start:end].T if self.transposed else ours[start:end]
 
     def shape(self, whole: tuple[int, ...], config: GPTConfig) -> tuple[int, ...]:
         """Of their tensor, where ours has the shape ``whole``."""
-        start, end = self._rows(whole[0], config)
+        start, end = self.rows(whole[0], config)
         part = (end - start, *whole[1:])
         return part[::-1] if self.transposed else part
 
-    def _rows(self, rows: int, config: GPTConfig) -> tuple[int, int]:
+    def rows(self, rows: int, config: GPTConfig) -> tuple[int, int]:
+        """Where it begins and ends among the ``rows`` of ours."""
         queries, keys = config.attention_width, config.kv_heads * config.head_dim
         return {
             "q": (0, queries),

@@ -123,9 +123,14 @@ class TableFormat:
                 f"norm = {config.norm}, mlp = {config.mlp} with the options beside them; see "
                 "gptcore.formats.directory.portable"
             )
+        ours = _parameters(model)
+        if left := [name for name in parameter_shapes(config) if name not in ours]:
+            raise ValueError(
+                f"{left[0]}: expected in the model, but missing; merge its adapter before you save it, and of a copy "
+                "for inference save the original"
+            )
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / CONFIG_FILE, self._fields(model, tokenizer))
-        ours = _parameters(model)
         tensors = {row.theirs: _stored(row.part, _tensor_or_zeros(ours, row.ours), config) for row in self.rows(model)}
         write_tensors(directory / WEIGHTS_FILE, tensors, metadata={"format": "pt"})
 

@@ -154,8 +154,10 @@ def flops_per_token(config: GPTConfig) -> float:
     return 6 * matrix_parameters(config) + _attention_flops(config)
 
 
-def state_bytes(config: GPTConfig, optimizer: str) -> int:
-    """Of a saved training state: weights and the optimizer's moments."""
+def state_bytes(config: GPTConfig, optimizer: str, trained: int | None = None) -> int:
+    """Of a saved training state: the trained weights (all, or so many) and the optimizer's moments."""
+    if trained is not None:
+        return 3 * 4 * trained
     return 4 * (parameters(config) + _moments(config, optimizer))
 
 
@@ -191,15 +193,21 @@ def _step_parts(config: GPTConfig, machine: "Machine", tokens: int, optimizer: s
     }
 
 
-def memory_parts(config: GPTConfig, batch_size: int, optimizer: str, size: int) -> dict[str, float]:
-    """Kind of tensor → bytes at the end of a training step; ``size`` is that of a number in the products' format."""
+def memory_parts(
+    config: GPTConfig, batch_size: int, optimizer: str, size: int, trained: int | None = None
+) -> dict[str, float]:
+    """Kind of tensor → bytes at the end of a training step; ``size`` is that of a number in the products' format.
+
+    With ``trained``, so many weights are trained and the others frozen; each is then taken to have two moments, and
+    every block to keep its activations.
+    """
     weights, matrices = parameters(config), _sum(_block_matrices(config))
     head = config.vocab_size * config.d_model
     tokens, T = batch_size * config.context_length, config.context_length
     parts = {
         "weights": 4.0 * weights,
-        "gradients": 4.0 * weights,
-        "optimizer": 4.0 * _moments(config, optimizer),
+        "gradients": 4.0 * (weights if trained is None else trained),
+        "optimizer": 4.0 * (_moments(config, optimizer) if trained is None else 2 * trained),
         "copies": size * (2.0 * head + (matrices if size == 2 else 0)),  # the head padded, its gradient; autocast
         "activations": float(tokens * config.n_layer * _kept_bytes(config, size)),
         "logits": float(size * min(tokens * config.vocab_size, max(GROUP_LOGITS, config.vocab_size))),

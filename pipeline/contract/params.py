@@ -11,7 +11,8 @@ Both are asked of every field, so that a wrong type hides no value that is out o
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def _fill(document: dict[str, Any], kinds: Mapping[str, type]) -> tuple[list[str
         try:
             filled[name] = _adapter(kind).validate_json(json.dumps(values))
         except ValidationError as error:
-            problems += _explained(name, kind, values, error)
+            problems += _explained(name, kind, values, error.errors())
     return problems, filled
 
 
@@ -96,17 +97,28 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(type(kind.__name__, (kind,), strict))
 
 
-def _explained(section: str, kind: type, values: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
-    """Every problem of a section once: those of the fields' own rules first, then what else pydantic found."""
-    faults = error.errors()
+def _explained(section: str, kind: type, values: Mapping[str, Any], faults: Sequence[Any]) -> Iterator[str]:
+    """Every problem of a section once: by its fields' rules, by what else pydantic found, then within its sections."""
+    within = {name: inner for name, inner in _sections(kind).items() if isinstance(values.get(name), Mapping)}
+    own = [fault for fault in faults if not (fault["loc"] and fault["loc"][0] in within)]
     ruled = ranges.rules(kind)
     unsure = {str(fault["loc"][0]) for fault in faults if fault["loc"]} - set(ruled)
     found = ranges.problems(kind, {name: values[name] for name in values if name in _names(kind)}, unsure)
     yield from (f"{section}.{problem}" for problem in found.values())
-    for fault in faults:
+    for fault in own:
         told = str(fault["loc"][0]) in found if fault["loc"] else bool(found)
         if not told:
             yield from _in_words(section, kind, fault)
+    for name, inner in within.items():
+        inside = [{**fault, "loc": fault["loc"][1:]} for fault in faults if fault["loc"][:1] == (name,)]
+        if inside:
+            yield from _explained(f"{section}.{name}", inner, values[name], inside)
+
+
+def _sections(kind: type) -> dict[str, type]:
+    """The fields of a section that are sections themselves."""
+    hints = typing.get_type_hints(kind)
+    return {name: hints[name] for name in _names(kind) if dataclasses.is_dataclass(hints[name])}
 
 
 def _in_words(section: str, kind: type, fault: Any) -> Iterator[str]:

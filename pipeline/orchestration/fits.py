@@ -101,7 +101,9 @@ def needs(sections: Sections, root: Path) -> Iterator[Need]:
     if tuned and source and covers(_outs(name, root), os.path.normpath(source[1].source)):
         seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
         others = f"{tuned[0]}.max_tokens, {smaller}"
-        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), others, size)
+        adapter = tuned[1].adapter
+        trained = None if adapter.trains_all else adapter.trained(seen)
+        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), others, size, trained)
 
 
 def check(sections: Sections, root: Path, only: str = "") -> list[Need]:
@@ -146,15 +148,25 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _need(section: str, cfg: TrainConfig, config: GPTConfig, batch: tuple[str, int], others: str, size: str) -> Need:
+def _need(
+    section: str,
+    cfg: TrainConfig,
+    config: GPTConfig,
+    batch: tuple[str, int],
+    others: str,
+    size: str,
+    trained: int | None = None,
+) -> Need:
+    """``trained``: so many weights; all without."""
     rows_field, rows = batch
     widths = {"float32": (4,), "bfloat16": (2,)}.get(cfg.dtype, (2, 4))  # auto: whichever takes less
-    parts = min((memory_parts(config, rows, cfg.optimizer, n) for n in widths), key=lambda each: sum(each.values()))
+    kinds = (memory_parts(config, rows, cfg.optimizer, n, trained) for n in widths)
+    parts = min(kinds, key=lambda each: sum(each.values()))
     return Need(
         section,
         parameters(config),
         parts,
-        2 * state_bytes(config, cfg.optimizer) + 4 * parameters(config),
+        2 * state_bytes(config, cfg.optimizer, trained) + 4 * parameters(config),
         flops_per_token(config) * rows * config.context_length * cfg.accumulation_steps * cfg.max_steps,
         f"{section}.{rows_field}" if rows > 1 else "",
         others,

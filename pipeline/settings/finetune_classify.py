@@ -1,9 +1,10 @@
 """How the foundation is taught to label texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from gptcore.ranges import Batch, Context, Number, Steps, Whole, later
+from gptcore.adapters.config import AdapterConfig
+from gptcore.ranges import LATER, Batch, Context, Number, Steps, Whole, later
 from gptcore.train_config import TrainConfig
 
 
@@ -23,3 +24,5 @@ class FinetuneClassifyConfig(TrainConfig):
     """Steps between saved training states."""
     documents_per_label: Annotated[int, Whole(0, 1_000_000)] = later(0)
     """Training documents of each label, drawn by the seed: what a model learns from a few; 0: all."""
+    adapter: AdapterConfig = field(default=AdapterConfig(), metadata={LATER: True})
+    """Which weights are tuned: all, those of the last blocks, or LoRA's."""

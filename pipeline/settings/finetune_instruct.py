@@ -1,8 +1,9 @@
 """How the foundation is taught to follow instructions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gptcore.ranges import Batch, Context, Steps
+from gptcore.adapters.config import AdapterConfig
+from gptcore.ranges import LATER, Batch, Context, Steps
 from gptcore.train_config import TrainConfig
 
 
@@ -18,3 +19,5 @@ class FinetuneInstructConfig(TrainConfig):
     """Steps between evaluations of the response loss on the validation entries."""
     save_every: Steps
     """Steps between saved training states."""
+    adapter: AdapterConfig = field(default=AdapterConfig(), metadata={LATER: True})
+    """Which weights are tuned: all, those of the last blocks, or LoRA's."""

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from gptcore import runtime
+from gptcore.adapters import peft_layout
+from gptcore.adapters.lora import attach
 from gptcore.artifact import write_json
 from gptcore.errors import DataError, ParameterError
 from gptcore.evaluate import accuracy, labels_of
@@ -57,10 +59,10 @@ def finetune_classify(
         train = known = _few(train, labels, cfg)
     encoder = start.tokenizer
     _check_fits(cfg.max_tokens, foundation)
-    encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
-
     torch.manual_seed(cfg.seed)
     model = Classifier(start.load_language_model(), labels, pad_id=encoder.eot)
+    adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
+    encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
     targets = [labels.index(d.label) for d in train]
     trained = training.run(
         __name__,
@@ -75,6 +77,7 @@ def finetune_classify(
         tracker=tracker,
         name_of=lambda row: f"document {train[row].source}/{train[row].index}",
     )
+    adapter.merge()
     predicted, confidence = labels_of(model, encoded["test"], dtype=cfg.dtype)
     baseline = tfidf_linear([d.text for d in known], [d.label for d in known], [d.text for d in test])
     write_curve(curve, trained.curve)
@@ -101,6 +104,7 @@ def finetune_classify(
     mistakes = _worst_mistakes(test, predicted, confidence)
     with Checkpoint.create(out, card, inputs) as draft:
         save_model(model, draft, encoder)
+        peft_layout.save(adapter, draft / "adapter")
         write_json(draft / "mistakes.json", mistakes)
     view = _view(metrics, labels, pairs, mistakes, curve)
     return Outcome(metrics, view, [curve, confusion, out / "mistakes.json"])

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
+from gptcore.adapters import peft_layout
+from gptcore.adapters.lora import attach
 from gptcore.artifact import write_json
 from gptcore.formats.directory import save_model
 from gptcore.objectives.response import Response
@@ -57,6 +59,7 @@ def finetune_instruct(
     start, task = Checkpoint.open(foundation), TASK(TaskData(raw=Path(), instructions=instructions))
     inputs = {"foundation": start.content_hash, "instructions": file_hash(instructions)}
     encoder, model = start.tokenizer, start.load_language_model()
+    adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     train, val, test = (task.examples(split) for split in ("train", "val", "test"))
     context = model.config.context_length
     (train_rows, entry_of), (val_rows, _) = encoded(encoder, train, context), encoded(encoder, val, context)
@@ -72,6 +75,7 @@ def finetune_instruct(
         tracker=tracker,
         name_of=lambda row: _name(entry_of[row], train),
     )
+    adapter.merge()
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([i.asked for i in train], [i.output for i in train], [i.asked for i in test])
     write_curve(curve, trained.curve)
@@ -93,6 +97,7 @@ def finetune_instruct(
     answers = _answers(test, tuned)
     with Checkpoint.create(out, card, inputs) as draft:
         save_model(model, draft, encoder)
+        peft_layout.save(adapter, draft / "adapter")
         write_json(draft / "answers.json", answers)
     return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])
 

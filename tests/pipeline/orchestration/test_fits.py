@@ -82,6 +82,18 @@ def test_a_batch_of_long_documents_is_told_of_the_tuning(project: Path) -> None:
     assert [need.section for need in fits.check(sections, project)] == ["pretrain"]
 
 
+def test_frozen_weights_need_no_gradients_and_are_not_saved(project: Path) -> None:
+    whole = fits.check(changed(project), project)[1]
+    lora = fits.check(changed(project, finetune_classify__adapter={"rank": 8}), project)[1]
+    last = fits.check(changed(project, finetune_classify__adapter={"blocks": 1}), project)[1]
+    assert whole.memory["weights"] == lora.memory["weights"] == whole.memory["gradients"]
+    assert lora.memory["gradients"] == 4 * 8 * 3 * (256 + 768 + 2 * 256 + 2 * (256 + 1024) + 2 * 256)  # 3 blocks
+    assert last.memory["gradients"] == 4 * 12 * 256**2
+    for each in (lora, last):
+        assert each.memory["optimizer"] == 2 * each.memory["gradients"]
+        assert each.disk < whole.disk / 2
+
+
 def test_what_is_within_the_estimates_error_is_let_through(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sections = changed(project, pretrain__batch_windows=64)
     need = next(fits.needs(sections, project))
