@@ -25,6 +25,8 @@ from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
 """Inputs x (B, T) and targets y (B, T), both int64."""
+EnteringBatch = tuple[Tensor, Tensor, Tensor]
+"""The same and what enters the first block that isn't frozen (B, T, C), which then isn't computed."""
 
 POOL_BATCHES = 8
 """Batches of rows that are sorted by length together."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from gptcore.config import GPTConfig, Probability
-from gptcore.ranges import Checked, Each, Number, Whole, relation, wrong
+from gptcore.ranges import Checked, Each, Number, Switch, Whole, relation, wrong
 
 ALL_LINEAR = "all-linear"
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}(\.\w{1,100}){0,20}", re.ASCII)
@@ -47,6 +47,8 @@ class AdapterConfig(Checked):
     ``c_attn`` or ``mlp.c_proj`` in GPT-2; or ``all-linear``, every one of the blocks."""
     blocks: Annotated[int, Whole(0, 1_024)] = 0
     """Only the last so many blocks are trained; 0: all."""
+    keep_activations: Annotated[bool, Switch()] = True
+    """With ``blocks``: what the frozen ones compute of a training text is computed once and kept on disk."""
 
     @relation("targets")
     def _names_all_or_some(self) -> str | None:
@@ -59,13 +61,17 @@ class AdapterConfig(Checked):
         """Whether this is plain tuning, of every weight."""
         return self.rank == 0 and self.blocks == 0
 
+    def blocks_of(self, n_layer: int) -> int:
+        """How many of a model's blocks are trained."""
+        return min(self.blocks, n_layer) or n_layer
+
     def first_block(self, n_layer: int) -> int:
-        """The first of the model's blocks that is trained."""
-        return n_layer - self.blocks if self.blocks else 0
+        """The first of them."""
+        return n_layer - self.blocks_of(n_layer)
 
     def trained(self, config: GPTConfig) -> int:
         """About how many weights of a model's blocks are trained, with every linear layer a target."""
-        blocks = min(self.blocks, config.n_layer) or config.n_layer
+        blocks = self.blocks_of(config.n_layer)
         C, W, gates = config.d_model, config.mlp_width, 2 if config.gated else 1
         matrices = [(C, config.qkv_width), (config.attention_width, C), (C, gates * W), (W, C)]  # (in, out)
         if not self.rank:

@@ -117,6 +117,7 @@ class Adapter:
             if self.model.body.get_submodule(target.ours) is layer:  # until the first of those that share it
                 self.model.body.set_submodule(target.ours, layer.merged())
         self.model.requires_grad_(True)
+        _freeze_below(self.model, 0)
 
 
 def attach(model: Model, config: AdapterConfig, seed: int, where: str = "adapter") -> Adapter:
@@ -136,6 +137,7 @@ def attach(model: Model, config: AdapterConfig, seed: int, where: str = "adapter
     layout = family_of(model) if config.rank else None
     targets = _chosen(list(linear_layers(model, layout)), config, layout, first, where) if layout else []
     model.requires_grad_(False)
+    _freeze_below(model, first)
     if isinstance(model, Classifier):
         model.score.requires_grad_(True)
     if layout:
@@ -150,6 +152,12 @@ def attach(model: Model, config: AdapterConfig, seed: int, where: str = "adapter
     ):  # a tied head is the embedding, below every block
         body.head.requires_grad_(True)
     return Adapter(model, config)
+
+
+def _freeze_below(model: Model, first: int) -> None:
+    """Blocks below ``first`` are without dropout from now on, those above as the model's mode says."""
+    model.body.frozen_blocks = first
+    model.train(model.training)
 
 
 def _add_pairs(

@@ -22,7 +22,7 @@ Not covered: a GPU, gradient accumulation, evaluation and checkpoints between th
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gptcore.config import GPTConfig
 from gptcore.kernels.limits import BLOCK, GROUP_LOGITS, KEPT
@@ -83,6 +83,14 @@ class Training:
     def memory(self) -> float:
         """Bytes of the whole process at its peak."""
         return sum(self.memory_parts.values())
+
+
+class Trained(NamedTuple):
+    """The part of a model that a tuning trains."""
+
+    weights: int
+    blocks: int
+    """The last so many, in which all of them lie."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +162,10 @@ def flops_per_token(config: GPTConfig) -> float:
     return 6 * matrix_parameters(config) + _attention_flops(config)
 
 
-def state_bytes(config: GPTConfig, optimizer: str, trained: int | None = None) -> int:
-    """Of a saved training state: the trained weights (all, or so many) and the optimizer's moments."""
+def state_bytes(config: GPTConfig, optimizer: str, trained: Trained | None = None) -> int:
+    """Of a saved training state: the trained weights and the optimizer's moments."""
     if trained is not None:
-        return 3 * 4 * trained
+        return 3 * 4 * trained.weights
     return 4 * (parameters(config) + _moments(config, optimizer))
 
 
@@ -194,27 +202,28 @@ def _step_parts(config: GPTConfig, machine: "Machine", tokens: int, optimizer: s
 
 
 def memory_parts(
-    config: GPTConfig, batch_size: int, optimizer: str, size: int, trained: int | None = None
+    config: GPTConfig, batch_size: int, optimizer: str, size: int, trained: Trained | None = None
 ) -> dict[str, float]:
     """Kind of tensor → bytes at the end of a training step; ``size`` is that of a number in the products' format.
 
-    With ``trained``, so many weights are trained and the others frozen; each is then taken to have two moments, and
-    every block to keep its activations.
+    With ``trained``, so many weights of the last so many blocks are trained and the others frozen; each weight is then
+    taken to have two moments, and frozen blocks keep no activations.
     """
     weights, matrices = parameters(config), _sum(_block_matrices(config))
+    blocks = config.n_layer if trained is None else trained.blocks
     head = config.vocab_size * config.d_model
     tokens, T = batch_size * config.context_length, config.context_length
     parts = {
         "weights": 4.0 * weights,
-        "gradients": 4.0 * (weights if trained is None else trained),
-        "optimizer": 4.0 * (_moments(config, optimizer) if trained is None else 2 * trained),
+        "gradients": 4.0 * (weights if trained is None else trained.weights),
+        "optimizer": 4.0 * (_moments(config, optimizer) if trained is None else 2 * trained.weights),
         "copies": size * (2.0 * head + (matrices if size == 2 else 0)),  # the head padded, its gradient; autocast
-        "activations": float(tokens * config.n_layer * _kept_bytes(config, size)),
+        "activations": float(tokens * blocks * _kept_bytes(config, size)),
         "logits": float(size * min(tokens * config.vocab_size, max(GROUP_LOGITS, config.vocab_size))),
     }
     scores = batch_size * config.n_head * T * T
     if scores <= KEPT:
-        parts["activations"] += size * config.n_layer * scores * _causal_share(T)
+        parts["activations"] += size * blocks * scores * _causal_share(T)
     spare = SPARE * sum(parts.values())
     return parts | {"process and spare": PROCESS_BYTES + spare}
 

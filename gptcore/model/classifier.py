@@ -22,8 +22,8 @@ class Classifier(nn.Module):
         self.score = nn.Linear(gpt.config.d_model, len(labels), bias=False)
         nn.init.normal_(self.score.weight, std=0.02)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.gpt.hidden(ids)  # (B, T, C)
+    def forward(self, ids: Tensor, entering: Tensor | None = None) -> Tensor:
+        x = self.gpt.hidden(ids, entering)  # (B, T, C)
         last = _last_real(ids, self.pad_id)  # (B)
         return self.score(x[torch.arange(len(ids)), last])  # (B, labels)
 

@@ -13,7 +13,7 @@ holds the logits of a group of tokens at a time, once.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class GPT(nn.Module):
         learned = config.positions == "learned"
         self.position_embedding = nn.Embedding(config.context_length, config.d_model) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.frozen_blocks = 0
+        """The first so many blocks, and the embeddings below, are not trained; they compute without dropout, always."""
         self.ln_f = norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_weights:
@@ -48,13 +50,45 @@ class GPT(nn.Module):
             if name.endswith("proj.weight"):  # the branches' last layers add up over 2·n_layer branches
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
 
-    def hidden(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        entering: Tensor | None = None,
+        *,
+        padding: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
         """Token ids (B, T) → the last norm's output (B, T, C).
 
         ``padding`` (B, S), True at real tokens, for batches padded on the left; positions then count real
         tokens only, as `transformers` does.  Padding on the right needs none: causal attention never looks
-        there.  With ``cache``, ``ids`` continue what the cache holds.
+        there.  With ``cache``, ``ids`` continue what the cache holds.  ``entering`` is what ``below`` gives for the
+        ids, where it is known already.
         """
+        x = self._stream(ids, entering, len(self.blocks), padding, cache)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        return self.ln_f(x)
+
+    def below(self, ids: Tensor) -> Tensor:
+        """Token ids (B, T) → what enters the first block that isn't frozen (B, T, C)."""
+        return self._stream(ids, None, self.frozen_blocks)
+
+    def parameters_below(self) -> Iterator[nn.Parameter]:
+        """The weights that decide what ``below`` gives."""
+        for module in (self.token_embedding, self.position_embedding, self.blocks[: self.frozen_blocks]):
+            if module is not None:
+                yield from module.parameters()
+
+    def _stream(
+        self,
+        ids: Tensor,
+        entering: Tensor | None,
+        end: int,
+        padding: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """What enters block ``end``, from the ids or from what entered the first block that isn't frozen."""
         config, T, start = self.config, ids.shape[1], cache.length if cache is not None else 0
         if start + T > config.context_length:
             raise ValueError(f"{start + T} tokens exceed the context of {config.context_length}")
@@ -62,17 +96,24 @@ class GPT(nn.Module):
             positions, mask = torch.arange(start, start + T, device=ids.device), None  # (T)
         else:
             positions, mask = _padded(padding, T)  # (B, T), (B, 1, T, S)
-        x, turns = self.token_embedding(ids), None  # (B, T, C)
+        turns = None
+        if self.position_embedding is None:
+            turns = rotation(config, positions, start + T)  # (2, …, 1, T, D)
+        x, first = (self._embedded(ids, positions), 0) if entering is None else (entering, self.frozen_blocks)
+        for layer in range(first, end):
+            x = self.blocks[layer](x, mask, cache, layer, turns)
+        return x
+
+    def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
+        x = self.token_embedding(ids)  # (B, T, C)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
-        else:
-            turns = rotation(config, positions, start + T)  # (2, …, 1, T, D)
-        x = F.dropout(x, config.dropout, self.training)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, mask, cache, layer, turns)
-        if cache is not None:
-            cache.length += T
-        return self.ln_f(x)
+        return F.dropout(x, self.config.dropout, self.training and not self.frozen_blocks)
+
+    def train(self, mode: bool = True) -> "GPT":
+        super().train(mode)
+        self.blocks[: self.frozen_blocks].eval()
+        return self
 
     def forward(self, ids: Tensor, *, padding: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         return self.head(self.hidden(ids, padding=padding, cache=cache))  # (B, T, V)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptcore.data import Batch, LengthBatches, pad
+from gptcore.data import Batch, EnteringBatch, LengthBatches, pad
 from gptcore.model import Classifier
 from gptcore.objectives import Facts
 
@@ -30,17 +30,17 @@ class Classification:
         """The rows of one batch."""
         return self._order().batch(number)
 
-    def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Facts]:
+    def loss(self, model: Classifier, batch: Batch | EnteringBatch) -> tuple[Tensor, Facts]:
         return classification_loss(model, batch), {}
 
     def _order(self) -> LengthBatches:
         return LengthBatches([len(row) for row in self.rows], self.batch_rows, self.seed)
 
 
-def classification_loss(model: Classifier, batch: Batch) -> Tensor:
+def classification_loss(model: Classifier, batch: Batch | EnteringBatch) -> Tensor:
     """Cross-entropy in nats of ids (B, T) and labels (B)."""
-    ids, labels = batch
-    return F.cross_entropy(model(ids).float(), labels)
+    ids, labels, *entering = batch
+    return F.cross_entropy(model(ids, *entering).float(), labels)
 
 
 OBJECTIVE = Classification

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gptcore.data import Batch, LengthBatches, pad
+from gptcore.data import Batch, EnteringBatch, LengthBatches, pad
 from gptcore.kernels.cross_entropy import IGNORE, next_token_loss
 from gptcore.model import GPT
 from gptcore.objectives import Facts
@@ -33,18 +33,18 @@ class Response:
         """The rows of one batch."""
         return self._order().batch(number)
 
-    def loss(self, model: GPT, batch: Batch) -> tuple[Tensor, Facts]:
+    def loss(self, model: GPT, batch: Batch | EnteringBatch) -> tuple[Tensor, Facts]:
         return response_loss(model, batch), {}
 
     def _order(self) -> LengthBatches:
         return LengthBatches([len(x) for x, _ in self.rows], self.batch_rows, self.seed)
 
 
-def response_loss(model: GPT, batch: Batch) -> Tensor:
+def response_loss(model: GPT, batch: Batch | EnteringBatch) -> Tensor:
     """Cross-entropy in nats per response token of x, y (B, T); the head never sees the prompts' positions."""
-    x, y = batch
+    x, y, *entering = batch
     counted = y != IGNORE
-    return next_token_loss(model.hidden(x)[counted], model.head.weight, y[counted])
+    return next_token_loss(model.hidden(x, *entering)[counted], model.head.weight, y[counted])
 
 
 def instruction_example(tokenizer: Tokenizer, instruction: str, input_text: str, output: str) -> Example:

@@ -6,7 +6,8 @@ stated, for one speed, because measuring this machine's takes longer than the wh
 ``GPTCORE_ANYWAY=1``.
 
 The sections are found by their dataclasses, not by their names.  Not covered: tuning on instructions, whose lengths
-are not known before they are encoded, tuning a foundation that is not our own, and what the other stages take.
+are not known before they are encoded, tuning a foundation that is not our own, and what the other stages take; nor the
+activations that a tuning of the last blocks keeps on disk, which the stage itself checks before it computes one.
 
 Rejected: refusing what is above the memory that is free just now: that changes from minute to minute.
 """
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 from gptcore.config import Architecture, GPTConfig
 from gptcore.errors import DiskError, GPTCoreError, ParameterError
-from gptcore.machine.estimate import flops_per_token, memory_parts, parameters, state_bytes
+from gptcore.machine.estimate import Trained, flops_per_token, memory_parts, parameters, state_bytes
 from gptcore.machine.units import in_bytes, in_seconds
 from gptcore.memory import memory
 from gptcore.train_config import TrainConfig
@@ -102,7 +103,7 @@ def needs(sections: Sections, root: Path) -> Iterator[Need]:
         seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
         others = f"{tuned[0]}.max_tokens, {smaller}"
         adapter = tuned[1].adapter
-        trained = None if adapter.trains_all else adapter.trained(seen)
+        trained = None if adapter.trains_all else Trained(adapter.trained(seen), adapter.blocks_of(seen.n_layer))
         yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), others, size, trained)
 
 
@@ -132,7 +133,7 @@ def _check_memory(need: Need) -> None:
 
 def _check_disk(need: Need, root: Path) -> None:
     states = project.scratch() / need.section
-    written = sum(map(_size, states.rglob("*")))
+    written = sum(map(_size, states.glob("*/step-*/*")))
     free = shutil.disk_usage(root).free
     if need.disk - written > free:
         raise DiskError(
@@ -155,9 +156,8 @@ def _need(
     batch: tuple[str, int],
     others: str,
     size: str,
-    trained: int | None = None,
+    trained: Trained | None = None,
 ) -> Need:
-    """``trained``: so many weights; all without."""
     rows_field, rows = batch
     widths = {"float32": (4,), "bfloat16": (2,)}.get(cfg.dtype, (2, 4))  # auto: whichever takes less
     kinds = (memory_parts(config, rows, cfg.optimizer, n, trained) for n in widths)

@@ -19,6 +19,7 @@ import torch
 
 from gptcore import runtime
 from gptcore.adapters import peft_layout
+from gptcore.adapters.kept import kept
 from gptcore.adapters.lora import attach
 from gptcore.artifact import write_json
 from gptcore.errors import DataError, ParameterError
@@ -64,10 +65,11 @@ def finetune_classify(
     adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
     targets = [labels.index(d.label) for d in train]
+    objective = Classification(encoded["train"], targets, cfg.batch_documents, encoder.eot, cfg.seed)
     trained = training.run(
         __name__,
         model,
-        Classification(encoded["train"], targets, cfg.batch_documents, encoder.eot, cfg.seed),
+        kept(objective, encoded["train"], model, cfg.adapter, cfg.dtype, encoder.eot, f"{NAME}.adapter"),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
         evaluate=lambda: {

@@ -13,6 +13,7 @@ from typing import Any
 
 from gptcore import runtime
 from gptcore.adapters import peft_layout
+from gptcore.adapters.kept import kept
 from gptcore.adapters.lora import attach
 from gptcore.artifact import write_json
 from gptcore.formats.directory import save_model
@@ -64,10 +65,11 @@ def finetune_instruct(
     context = model.config.context_length
     (train_rows, entry_of), (val_rows, _) = encoded(encoder, train, context), encoded(encoder, val, context)
     untuned = answer(model, encoder, test, cfg.max_new_tokens)
+    objective = Response(train_rows, cfg.batch_examples, encoder.eot, cfg.seed)
     trained = training.run(
         __name__,
         model,
-        Response(train_rows, cfg.batch_examples, encoder.eot, cfg.seed),
+        kept(objective, [x for x, _ in train_rows], model, cfg.adapter, cfg.dtype, encoder.eot, f"{NAME}.adapter"),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
         evaluate=lambda: {"val_loss": mean_loss(model, val_rows, encoder.eot, cfg.dtype)},

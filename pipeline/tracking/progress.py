@@ -15,12 +15,20 @@ from tqdm import tqdm
 PATIENCE_SECONDS = 2.0
 """Work of an unknown length that is done sooner shows nothing."""
 STEPS = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
+PIECES = "{desc}: {percentage:3.0f}% of the activations that it keeps, {remaining} left"
 DOCUMENTS = "{desc}: {n_fmt} of {total_fmt} documents read{postfix}"
 
 
 @contextmanager
 def progress(stage: str, max_steps: int, start_step: int) -> Iterator["tqdm[None]"]:
     with _bar(STEPS, total=max_steps, initial=start_step, desc=stage, unit="step") as bar:
+        yield bar
+
+
+@contextmanager
+def keeping(stage: str, pieces: int, done: int) -> Iterator["tqdm[None]"]:
+    """Of what a training computes and keeps before its first step."""
+    with _bar(PIECES, desc=stage, total=pieces, initial=done, delay=PATIENCE_SECONDS) as bar:
         yield bar
 
 

@@ -7,8 +7,10 @@ number ends it before anything of it is saved (`nonfinite.py` says what then is 
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +22,9 @@ from gptcore.objectives import Objective
 from gptcore.optim import build_optimizers
 from gptcore.runtime import settings
 from gptcore.train import Step, TrainConfig, train
-from pipeline import signals
+from pipeline import project, signals
 from pipeline.contract import provenance
-from pipeline.tracking.progress import progress
+from pipeline.tracking.progress import keeping, progress
 from pipeline.tracking.tracker import Tracker
 from pipeline.training import nonfinite, scratch, trace
 from pipeline.training.choice import Choice, Score
@@ -94,6 +96,8 @@ def run(
                 nonfinite.check_row(before := {"step": 0, **evaluate()})
                 choice.offer(0, before)
         clock = _Clock(start)
+        if start < config.max_steps:
+            _prepare(stage, objective, states / scratch.KEPT, config.max_steps * config.accumulation_steps, seen)
         with (
             progress(stage, config.max_steps, start) as bar,
             nonfinite.explained(stage, objective, name_of, lambda: saver.newest),
@@ -125,6 +129,19 @@ def run(
         chosen = choice.take() if choice else config.max_steps
         scratch.finish(states)
     return Trained(history.curve, chosen)
+
+
+def _prepare(stage: str, objective: Any, directory: Path, batches: int, seen: Sequence[int]) -> None:
+    """Let an objective put onto disk what it keeps; a signal ends that after a piece, and the next run goes on."""
+    steps = objective.prepare(directory, batches) if hasattr(objective, "prepare") else iter(())
+    if (first := next(steps, None)) is None:
+        return
+    print(f"{stage}: keeps {first} in {project.relative(directory)}", flush=True)
+    with keeping(stage, first.pieces, first.done) as bar:
+        for now in chain([first], steps):
+            bar.update(now.done - bar.n)
+            if seen:
+                raise Interrupted(f"{stage}: stopped after {now.done} of {now.pieces} pieces; run it again to go on")
 
 
 def _row(step: Step) -> dict[str, float]:

@@ -5,6 +5,8 @@ the parameters, the content of the inputs, the code, the library versions and th
 ever continued by a run that would have reached it itself, bit for bit.  A lock on the directory keeps a second process
 out, such as the orphan of a killed orchestrator.
 
+Beside the states lies what the training keeps for itself (``kept``, `gptcore.adapters.kept`), until it is done.
+
 The last state stays until another configuration of the stage has finished, so that a crash between the stage's end
 and DVC's commit costs no training.
 """
@@ -22,7 +24,7 @@ from gptcore.machine.identity import machine_class
 from pipeline import locks, project
 from pipeline.contract import provenance
 
-FINISHED = "finished"
+FINISHED, KEPT = "finished", "kept"
 
 
 @contextmanager
@@ -41,11 +43,12 @@ def directory(module: str, identity: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def finish(states: Path) -> None:
-    """Keep the last state of this training, and drop those of other finished ones.
+    """Keep the last state of this training, and drop what else it kept and those of other finished ones.
 
     Interrupted trainings of other configurations stay: somebody may come back to them.
     """
     checkpoint.prune(states, keep=1)
+    shutil.rmtree(states / KEPT, ignore_errors=True)
     (states / FINISHED).touch()
     for other in states.parent.iterdir():
         if other != states and (other / FINISHED).exists():

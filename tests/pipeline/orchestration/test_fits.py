@@ -89,6 +89,7 @@ def test_frozen_weights_need_no_gradients_and_are_not_saved(project: Path) -> No
     assert whole.memory["weights"] == lora.memory["weights"] == whole.memory["gradients"]
     assert lora.memory["gradients"] == 4 * 8 * 3 * (256 + 768 + 2 * 256 + 2 * (256 + 1024) + 2 * 256)  # 3 blocks
     assert last.memory["gradients"] == 4 * 12 * 256**2
+    assert whole.memory["activations"] == lora.memory["activations"] == 3 * last.memory["activations"]
     for each in (lora, last):
         assert each.memory["optimizer"] == 2 * each.memory["gradients"]
         assert each.disk < whole.disk / 2
@@ -118,10 +119,13 @@ def test_a_full_disk_is_told_unless_everything_is_made(project: Path, monkeypatc
     fits.check(sections, project)
     with pytest.raises(DiskError):
         fits.check(sections, project, only="pretrain")  # it is about to write them anew
-    states = project / "data/.scratch/pretrain/x"
-    states.mkdir(parents=True)
-    (states / "state").write_bytes(bytes(40_000_000))  # goes on from there
-    fits.check(sections, project, only="pretrain")
+    state, kept = (project / "data/.scratch/pretrain/x" / name for name in ("step-00000250", "kept"))
+    for folder in (kept, state):
+        folder.mkdir(parents=True)
+        with pytest.raises(DiskError):
+            fits.check(sections, project, only="pretrain")
+        (folder / "file").write_bytes(bytes(40_000_000))
+    fits.check(sections, project, only="pretrain")  # it goes on from the state, whatever else it keeps
 
 
 def test_whoever_knows_better_goes_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,10 @@
 """Fine-tuning of a part of the model by the stages: what changes, what is written, and that a kill costs nothing."""
 
 import json
+import os
 import shutil
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ import torch
 from ruamel.yaml import YAML
 
 from gptcore import checkpoint
+from gptcore.adapters import activations
 from gptcore.adapters.config import AdapterConfig
 from gptcore.adapters.peft_layout import load
 from gptcore.artifact import open_verified
 from gptcore.config import GPTConfig
-from gptcore.errors import ParameterError
+from gptcore.errors import Interrupted, ParameterError
 from gptcore.formats.directory import load_any, load_model, save_model
 from gptcore.model import GPT, Classifier
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
@@ -39,6 +43,7 @@ CONFIGS = {
 }
 PROOF = ExportConfig(parity_texts=2, parity_tokens=4)
 LORA = AdapterConfig(rank=2, alpha=4.0, dropout=0.2)
+LAST = AdapterConfig(blocks=1)
 LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "tie_weights": False}
 LABELLED: dict[str, Any] = {"role": "classification", "split": None}
 WORDS = {"animal": ["cat", "dog", "cow", "hen"], "tool": ["saw", "axe", "rake", "file"]}
@@ -122,7 +127,7 @@ def untuned(project: Path, tuned: Any) -> Any:
 
 
 @pytest.mark.parametrize("stage", CONFIGS)
-@pytest.mark.parametrize("adapter", [LORA, AdapterConfig(blocks=1)], ids=["lora", "blocks"])
+@pytest.mark.parametrize("adapter", [LORA, LAST], ids=["lora", "blocks"])
 def test_only_what_is_asked_for_changes(project: Path, stage: str, adapter: AdapterConfig) -> None:
     tuned = tune(project, stage, adapter)
     before = dict(load_model(project / "base").named_parameters())
@@ -140,9 +145,16 @@ def test_only_what_is_asked_for_changes(project: Path, stage: str, adapter: Adap
 
 
 @pytest.mark.parametrize("stage", CONFIGS)
-def test_a_killed_tuning_goes_on_to_the_same_bytes(project: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = files(tune(project, stage, LORA, "whole"))
-    assert {"adapter/adapter_model.safetensors", "adapter/adapter_config.json"} <= set(whole)
+@pytest.mark.parametrize("adapter", [LORA, LAST], ids=["lora", "blocks"])
+def test_a_killed_tuning_goes_on_to_the_same_bytes(
+    project: Path, stage: str, adapter: AdapterConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last blocks on activations that were kept, of which one was damaged meanwhile."""
+    whole = files(tune(project, stage, adapter, "whole"))
+    assert (
+        ("adapter/adapter_model.safetensors" in whole) is ("adapter/adapter_config.json" in whole) is (adapter is LORA)
+    )
+    assert not list((project / "data" / ".scratch").rglob("kept"))
     shutil.rmtree(project / "data" / ".scratch")
     real = checkpoint.save
 
@@ -153,10 +165,46 @@ def test_a_killed_tuning_goes_on_to_the_same_bytes(project: Path, stage: str, mo
 
     monkeypatch.setattr(checkpoint, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        tune(project, stage, LORA, "cut")
+        tune(project, stage, adapter, "cut")
     (state,) = (project / "data" / ".scratch" / stage).glob("*/step-*")
     assert (state / "weights.safetensors").stat().st_size < 4 * load_model(project / "base").n_params()
-    assert files(tune(project, stage, LORA, "cut")) == whole
+    if adapter is LAST:
+        path = state.parent / "kept" / "activations"
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.warns(UserWarning, match="1 of 1 pieces are damaged") if adapter is LAST else nullcontext():
+        again = files(tune(project, stage, adapter, "cut"))
+    assert again == whole
+
+
+@pytest.mark.parametrize("stage", CONFIGS)
+def test_kept_activations_change_nothing_but_the_last_digits(project: Path, stage: str) -> None:
+    without = replace(LAST, keep_activations=False)
+    tuned = [tune(project, stage, adapter, f"keep-{adapter.keep_activations}") for adapter in (LAST, without)]
+    recorded = [open_verified(each, "checkpoint").config[stage]["adapter"]["keep_activations"] for each in tuned]
+    assert recorded == [True, False]
+    models = [load_any(each) for each in tuned]
+    for (name, kept), (_, computed) in zip(*(model.named_parameters() for model in models), strict=True):
+        if name != "gpt.head.weight":  # of a classifier it is not stored
+            torch.testing.assert_close(kept, computed, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_stop_while_activations_are_computed_costs_no_piece(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "PIECE_TOKENS", 40)
+    whole = files(tune(project, "finetune_classify", LAST, "whole"))
+    shutil.rmtree(project / "data" / ".scratch")
+    write, written = activations.Activations.write, list[int]()
+
+    def stopped(store: activations.Activations, piece: int, rows: torch.Tensor) -> None:
+        write(store, piece, rows)
+        written.append(piece)
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(activations.Activations, "write", stopped)
+    with pytest.raises(Interrupted, match=r"finetune_classify: stopped after 2 of \d+ pieces; run it again to go on"):
+        tune(project, "finetune_classify", LAST, "cut")
+    assert files(tune(project, "finetune_classify", LAST, "cut")) == whole
+    assert written == [0, 1, 2], "each once"
 
 
 def test_a_record_without_an_adapter_says_nothing_of_it(project: Path) -> None:
