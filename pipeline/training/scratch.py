@@ -5,7 +5,8 @@ the parameters, the content of the inputs, the code, the library versions and th
 ever continued by a run that would have reached it itself, bit for bit.  A lock on the directory keeps a second process
 out, such as the orphan of a killed orchestrator.
 
-Beside the states lies what the training keeps for itself (``kept``, `gptcore.adapters.kept`), until it is done.
+Beside the states lies what the training keeps for itself (``kept``, `gptcore.adapters.kept`), until it
+or another of the stage is done.
 
 The last state stays until another configuration of the stage has finished, so that a crash between the stage's end
 and DVC's commit costs no training.
@@ -13,7 +14,7 @@ and DVC's commit costs no training.
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,19 @@ def directory(module: str, identity: Mapping[str, Any]) -> Iterator[Path]:
 def finish(states: Path) -> None:
     """Keep the last state of this training, and drop what else it kept and those of other finished ones.
 
-    Interrupted trainings of other configurations stay: somebody may come back to them.
+    The states of other interrupted ones stay: somebody may come back to them.
     """
     checkpoint.prune(states, keep=1)
-    shutil.rmtree(states / KEPT, ignore_errors=True)
     (states / FINISHED).touch()
-    for other in states.parent.iterdir():
-        if other != states and (other / FINISHED).exists():
-            shutil.rmtree(other, ignore_errors=True)
+    for each in states.parent.iterdir():
+        if each != states and (each / FINISHED).exists():
+            shutil.rmtree(each, ignore_errors=True)
+        elif (each / KEPT).exists():
+            _drop_kept(each, mine=each == states)
+
+
+def _drop_kept(states: Path, mine: bool) -> None:
+    """Delete what a training keeps for itself, which may be gigabytes and is computed anew, unless it is running."""
+    with nullcontext() if mine else locks.held(states / "lock", wait=False) as lock:
+        if mine or lock is not None:
+            shutil.rmtree(states / KEPT, ignore_errors=True)

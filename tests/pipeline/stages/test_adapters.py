@@ -23,6 +23,7 @@ from gptcore.errors import Interrupted, ParameterError
 from gptcore.formats.directory import load_any, load_model, save_model
 from gptcore.model import GPT, Classifier
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
+from pipeline import locks
 from pipeline.contract import params
 from pipeline.settings.finetune_classify import FinetuneClassifyConfig
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
@@ -49,7 +50,11 @@ LABELLED: dict[str, Any] = {"role": "classification", "split": None}
 WORDS = {"animal": ["cat", "dog", "cow", "hen"], "tool": ["saw", "axe", "rake", "file"]}
 
 
-@pytest.fixture(params=[{}, LLAMA], ids=["gpt2", "llama"])
+BOTH = pytest.mark.parametrize("project", [{}, LLAMA], ids=["gpt2", "llama"], indirect=True)
+"""GPT-2 has one matrix for queries, keys and values, a tied head and a family in which we write; Llama has neither."""
+
+
+@pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A random foundation, texts with labels, and instructions."""
     monkeypatch.chdir(tmp_path)
@@ -68,7 +73,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     vocabulary = BytePairs.train([text for _, text in texts], 270)
     shape = {"vocab_size": vocabulary.n_vocab, "context_length": 96, "d_model": 16, "n_layer": 2, "n_head": 2}
     torch.manual_seed(3)
-    model = GPT(GPTConfig(dropout=0.1, **{**shape, **request.param}))
+    model = GPT(GPTConfig(dropout=0.1, **{**shape, **getattr(request, "param", {})}))
     with Checkpoint.create(tmp_path / "base", {"stage": "load_gpt2", "about": as_plain(LANGUAGE_MODEL)}) as draft:
         save_model(model, draft, vocabulary)
     return tmp_path
@@ -94,6 +99,7 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
+@BOTH
 @pytest.mark.parametrize("stage", CONFIGS)
 def test_lora_is_written_merged_and_as_peft_loads_it(project: Path, stage: str) -> None:
     """The foundation with the adapter in `peft` is the checkpoint; the checkpoint is exported as any other."""
@@ -126,6 +132,7 @@ def untuned(project: Path, tuned: Any) -> Any:
     return Classifier(base, tuned.labels, tuned.pad_id) if isinstance(tuned, Classifier) else base
 
 
+@BOTH
 @pytest.mark.parametrize("stage", CONFIGS)
 @pytest.mark.parametrize("adapter", [LORA, LAST], ids=["lora", "blocks"])
 def test_only_what_is_asked_for_changes(project: Path, stage: str, adapter: AdapterConfig) -> None:
@@ -205,6 +212,25 @@ def test_a_stop_while_activations_are_computed_costs_no_piece(project: Path, mon
         tune(project, "finetune_classify", LAST, "cut")
     assert files(tune(project, "finetune_classify", LAST, "cut")) == whole
     assert written == [0, 1, 2], "each once"
+
+
+def test_another_training_that_is_done_frees_the_room(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what an interrupted one keeps, not its state; and not of one that is running, which holds its lock."""
+
+    def killed(*arguments: Any, **more: Any) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(project, "finetune_classify", LAST, "cut")
+    (kept,) = (project / "data" / ".scratch" / "finetune_classify").glob("*/kept")
+    with locks.held(kept.parent / "lock"):
+        tune(project, "finetune_classify", LAST, "other", seed=2)
+        assert [path.name for path in sorted(kept.iterdir())] == ["activations", "sums"]
+    tune(project, "finetune_classify", LAST, "another", seed=3)
+    assert kept.parent.exists()
+    assert not kept.exists()
 
 
 def test_a_record_without_an_adapter_says_nothing_of_it(project: Path) -> None:
