@@ -16,6 +16,7 @@ a file a piece (thousands of them), bfloat16 (half the room, another loss), and 
 checks are for that; a training reads what it has verified minutes ago).
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -60,8 +61,7 @@ class Activations:
             self._check_room(os.fstat(data.fileno()).st_blocks * 512, remedy)
             os.ftruncate(data.fileno(), self.size)
             os.ftruncate(sums.fileno(), _SUM_BYTES * len(self.pieces))
-            if hasattr(os, "posix_fallocate") and self.size:  # a full disk is met here, not after hours
-                os.posix_fallocate(data.fileno(), 0, self.size)
+            _take_room(data.fileno(), self.size)
         return self._missing()
 
     def write(self, piece: int, rows: Tensor) -> None:
@@ -135,6 +135,17 @@ def _pieces(order: Sequence[int], lengths: np.ndarray) -> Iterator[list[int]]:
         piece.append(row)
     if piece:
         yield piece
+
+
+def _take_room(descriptor: int, size: int) -> None:
+    """Have the file's blocks, where the system can: a full disk is met here, not after hours."""
+    if not hasattr(os, "posix_fallocate") or not size:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # what some file systems say of the call itself
+            raise
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -7,7 +7,7 @@ each pair.  Where a family keeps queries, keys and values apart and we have them
 own, for its rows of ours; the family's table says which these are (`formats/table.py`).
 
 What it costs, of the processor's time for a step of full tuning (AdamW, rank 8 on every linear layer, 4·256 tokens):
-0.7 for GPT-2 (124M), because the gradients of frozen matrices are not computed, and 0.94 for the default model, whose
+0.7 for GPT-2 (124M), because the gradients of frozen matrices are not computed, and 0.9 for the default model, whose
 products are small.  Tuning the last two blocks takes 0.5 and 0.8.  Frozen weights have neither gradients nor
 moments, which are three quarters of what full tuning holds for its weights.
 

@@ -25,6 +25,7 @@ from gptcore.errors import DiskError, GPTCoreError, ParameterError
 from gptcore.machine.estimate import Trained, flops_per_token, memory_parts, parameters, state_bytes
 from gptcore.machine.units import in_bytes, in_seconds
 from gptcore.memory import memory
+from gptcore.ranges import wrong
 from gptcore.train_config import TrainConfig
 from pipeline import project
 from pipeline.contract import params
@@ -98,8 +99,8 @@ def needs(sections: Sections, root: Path) -> Iterator[Need]:
     size = f"{tokenizer[0]}.vocab_size" if is_wide else smaller
     context = f"{windows[0]}.context_length, {smaller}"
     yield _need(name, cfg, config, ("batch_windows", cfg.batch_windows), context, size)
-    tuned, source = _of(sections, FinetuneClassifyConfig), _of(sections, LoadGpt2Config)
-    if tuned and source and covers(_outs(name, root), os.path.normpath(source[1].source)):
+    tuned = _of(sections, FinetuneClassifyConfig)
+    if tuned and _tunes_ours(sections, root):
         seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
         others = f"{tuned[0]}.max_tokens, {smaller}"
         adapter = tuned[1].adapter
@@ -110,16 +111,36 @@ def needs(sections: Sections, root: Path) -> Iterator[Need]:
 def check(sections: Sections, root: Path, only: str = "") -> list[Need]:
     """What the trainings take (or the one of the section ``only``, which is about to run).
 
-    Raises ``ParameterError`` for the first that can't fit into memory, ``DiskError`` for one that is still to be made
-    and can't fit on the disk.
+    Raises ``ParameterError`` for one that would tune more blocks than there are or can't fit into memory,
+    ``DiskError`` for one that is still to be made and can't fit on the disk.
     """
     found = [need for need in needs(sections, root) if only in ("", need.section)]
+    _check_blocks(sections, root, only)
     if os.environ.get(ANYWAY, "0") in ("", "0"):
         for need in found:
             _check_memory(need)
             if only or not all((root / out).exists() for out in _outs(need.section, root)):
                 _check_disk(need, root)
     return found
+
+
+def _check_blocks(sections: Sections, root: Path, only: str) -> None:
+    """Refuse to tune more blocks than the model has that is to be trained first."""
+    model = _of(sections, Architecture)
+    if model is None or not _tunes_ours(sections, root):
+        return
+    for name, cfg in sections.items():
+        adapter, most = getattr(cfg, "adapter", None), model[1].n_layer
+        if only in ("", name) and adapter is not None and adapter.blocks > most:
+            raise ParameterError(
+                wrong(f"{name}.adapter.blocks", adapter.blocks, f"at most {most}, {model[0]}.n_layer; 0 stands for all")
+            )
+
+
+def _tunes_ours(sections: Sections, root: Path) -> bool:
+    """Whether the foundation is the model that is pretrained here."""
+    ours, source = _of(sections, PretrainConfig), _of(sections, LoadGpt2Config)
+    return bool(ours and source and covers(_outs(ours[0], root), os.path.normpath(source[1].source)))
 
 
 def _check_memory(need: Need) -> None:

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 LORA = {"rank": 3, "alpha": 7.0}
 
 
-LABELLING = ("gpt2, all", "gpt2, last block", "llama, queries and values", "gpt_neox, all")
+LABELLING = ("gpt2, last block", "llama, queries and values")
 KINDS = [("ForCausalLM", name) for name in CASES] + [("ForSequenceClassification", name) for name in LABELLING]
 
 

@@ -95,6 +95,16 @@ def test_frozen_weights_need_no_gradients_and_are_not_saved(project: Path) -> No
         assert each.disk < whole.disk / 2
 
 
+@pytest.mark.parametrize("section", ["finetune_classify", "finetune_instruct"])
+def test_blocks_that_the_model_will_not_have_are_refused_before_it_is_trained(project: Path, section: str) -> None:
+    fits.check(changed(project, **{f"{section}__adapter": {"blocks": 3}}), project)
+    sections = changed(project, **{f"{section}__adapter": {"blocks": 4}})
+    with pytest.raises(ParameterError, match=rf"^{section}\.adapter\.blocks = 4: expected at most 3, model\.n_layer"):
+        fits.check(sections, project)
+    fits.check(sections, project, only="pretrain")  # before which others' parameters are not its business
+    fits.check(changed(project, load_gpt2__source="data/raw/foundation"), project)
+
+
 def test_what_is_within_the_estimates_error_is_let_through(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sections = changed(project, pretrain__batch_windows=64)
     need = next(fits.needs(sections, project))

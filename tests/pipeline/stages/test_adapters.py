@@ -132,7 +132,6 @@ def untuned(project: Path, tuned: Any) -> Any:
     return Classifier(base, tuned.labels, tuned.pad_id) if isinstance(tuned, Classifier) else base
 
 
-@BOTH
 @pytest.mark.parametrize("stage", CONFIGS)
 @pytest.mark.parametrize("adapter", [LORA, LAST], ids=["lora", "blocks"])
 def test_only_what_is_asked_for_changes(project: Path, stage: str, adapter: AdapterConfig) -> None:
