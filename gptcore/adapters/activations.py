@@ -8,8 +8,7 @@ the rows' lengths, so there is nothing to index.
 
 Memory is flat: a piece is at most ``PIECE_TOKENS`` tokens or one row, and a batch reads its own rows only.  The disk's
 room is checked and taken before the first piece.  Nothing is synced: after a power cut the sums tell.  Opening hashes
-everything (1.8 GB/s on the reference machine); reading a batch of 16 · 128 tokens of width 256 takes 1 ms from the
-system's cache.
+everything (1 to 2 GB/s); reading a batch of 16 · 128 tokens of width 256 takes 0.7 ms from the system's cache.
 
 Rejected: a memory map (its pages count as the process's memory, and a file that is cut short kills it without a word),
 a file a piece (thousands of them), bfloat16 (half the room, another loss), and a sum for every read (the disk's own

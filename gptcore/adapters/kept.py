@@ -6,12 +6,12 @@ step's time n_frozen / (n_frozen + 3·n_trained) if the head is small.  Where th
 is kept: it could save nothing.
 
 The loss is the same function, for frozen blocks compute without dropout in any case (`model/gpt.py`).  At the default
-model's shape it is the same to the last bit on the reference machine; for tiny ones it differs by up to 1e-6 of it,
+model's shape it was the same to the last bit where it was measured; for tiny ones it differs by up to 1e-6 of it,
 because matrix products of other shapes may add in another order.  No way of computing a text once could be exact
 everywhere: without kept activations it is padded to another width in every epoch.  What is kept is a function of rows,
 weights, number format and machine class alone; the same training is the same bytes, killed or not.
 
-Rejected: keeping a batch of one row at a time (its products are small: twice the time), and activations of documents
+Rejected: computing one row at a time (1.4 times the time for the default model), and activations of documents
 for validation (the forward pass of a tenth of them, every few hundred steps).
 """
 
