@@ -215,7 +215,7 @@ def test_whatever_was_edited_is_there_after_going_back(
     [
         ("mine", r"profile mine: 2 problem(.|\n)*stride = 0(.|\n)*nonsense: unknown"),
         ("tiny+mine", r"stride = 0"),
-        ("yours", r"expected one of: gpt2-124m, (\w+, )*mine, (\w+, )*own, "),
+        ("yours", r"expected one of: ([\w-]+, )*mine, ([\w-]+, )*own, "),
         ("../params", "expected none, a file's name"),
         ("tiny+tiny", "expected none, a file's name"),
         ("tiny+", "expected none, a file's name"),
