@@ -1,10 +1,11 @@
 """How the model that follows instructions is taught to prefer right answers to its own wrong ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from gptcore.adapters.config import AdapterConfig
 from gptcore.preference_config import PreferenceLoss
-from gptcore.ranges import Batch, Context, Each, Number, OneOf, Steps, Whole
+from gptcore.ranges import LATER, Batch, Context, Each, Number, OneOf, Steps, Whole
 from gptcore.train_config import TrainConfig
 
 TUNED = ("instruct",)
@@ -32,3 +33,5 @@ class FinetunePreferConfig(PreferenceLoss, TrainConfig):
     """Steps between evaluations on the validation entries; the best of them is kept."""
     save_every: Steps
     """Steps between saved training states."""
+    adapter: AdapterConfig = field(default=AdapterConfig(), metadata={LATER: True})
+    """Which weights are tuned: all, those of the last blocks, or LoRA's; activations are not kept."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gptcore import runtime
+from gptcore.adapters import peft_layout
+from gptcore.adapters.lora import attach
 from gptcore.artifact import write_json
 from gptcore.formats.directory import save_model
 from gptcore.model import GPT
@@ -73,9 +75,11 @@ def finetune_prefer(
     made = _pairs(model, encoder, entries, cfg, identity)
     by_split = {split: [m for m in made if m.split == split] for split in entries}
     before = _measure(model, encoder, entries["test"], by_split["test"], cfg)
+    adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     trained = training.Trained([], 0)
     if by_split["train"]:
         trained = _train(model, encoder, entries["val"], by_split, cfg, identity, tracker)
+    adapter.merge()
     after = _measure(model, encoder, entries["test"], by_split["test"], cfg) if trained.chosen else before
     write_curve(curve, trained.curve)
     metrics = {
@@ -95,6 +99,7 @@ def finetune_prefer(
     answers = _answers(entries["test"], before, after)
     with Checkpoint.create(out, card, inputs) as draft:
         save_model(model, draft, encoder)
+        peft_layout.save(adapter, draft / "adapter")
         (draft / pairs.FILE).write_text(pairs.lines_of(made), encoding="utf-8")
         write_json(draft / "answers.json", answers)
     return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gptcore import artifact
+from gptcore.adapters.config import AdapterConfig
 from gptcore.config import GPTConfig
 from gptcore.formats.directory import load_model, save_model
 from gptcore.model import GPT
@@ -171,6 +172,17 @@ def test_the_best_step_on_validation_is_kept_and_exported(project: Path) -> None
     metrics = export(project / "preferred", project / "export", ExportConfig(parity_texts=8, parity_tokens=8)).metrics
     assert metrics["greedy_equal"]
     assert "prefer right answers" in (project / "export" / "README.md").read_text()
+
+
+def test_thin_matrices_are_tuned_and_merged(project: Path) -> None:
+    cfg = replace(CFG, adapter=AdapterConfig(rank=2), learning_rate=0.005, sft_weight=5.0)
+    assert tune(project, cfg).metrics["chosen_step"] > 0
+    before, after = (dict(load_model(project / name).named_parameters()) for name in ("tuned", "preferred"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith(("qkv.weight", "proj.weight", "fc.weight"))}
+    grown = after["blocks.1.mlp.proj.weight"] - before["blocks.1.mlp.proj.weight"]
+    assert torch.linalg.matrix_rank(grown, rtol=1e-3) == 2
+    assert (project / "preferred" / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_a_step_that_makes_it_worse_is_not_taken(project: Path) -> None:

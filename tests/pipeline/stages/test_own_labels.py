@@ -89,6 +89,9 @@ def test_a_table_becomes_a_classifier(project: Path) -> None:
     assert metrics["train_documents"] + metrics["val_documents"] == told["splits"]["train"]
     assert min(metrics["test_documents"], metrics["val_documents"]) > 0
     assert metrics["accuracy"] == metrics["baseline_accuracy"] == 1.0
+    counts = Counter(label for _, label in labelled("train"))
+    share = [label for _, label in labelled("test")].count(max(counts, key=lambda label: counts[label]))
+    assert metrics["majority_accuracy"] == round(share / metrics["test_documents"], 4)
     assert load_classifier(project / "classifier").labels == ["bad", "good"]
     described = open_verified(project / "classifier", "checkpoint").config["sources"]
     assert described["reviews"] == {"uri": "", "licence": "the user's own data"}  # no path of the user's in a card
@@ -103,7 +106,7 @@ def test_a_few_documents_of_each_label_are_drawn_by_the_seed(project: Path) -> N
     assert {m["val_documents"] for m in metrics} == {all_of_it["val_documents"]}
     assert metrics[0] == metrics[1]
     assert metrics[0]["train_loss"] != metrics[2]["train_loss"]
-    assert tune(project, documents_per_label=99) == all_of_it | {"train_loss": ANY, "baseline_accuracy": ANY}
+    assert tune(project, documents_per_label=99) == all_of_it | {"train_loss": ANY, "majority_accuracy": ANY}
 
 
 def tune(project: Path, **changes: Any) -> dict[str, Any]:
