@@ -11,6 +11,8 @@ from benchmarks.duel import Pace, Round, Spread, duel, summary
 from benchmarks.process import Bench, Sample, Worker, WorkerError
 from benchmarks.workloads import WORKLOADS, shrunk
 
+pytestmark = pytest.mark.slow
+
 PACE = Pace(min_rounds=3, max_rounds=3, turn_seconds=0.01, duel_seconds=0.0)
 TRAIN, DECODE = shrunk(WORKLOADS["train-30m"]), shrunk(WORKLOADS["decode-16"])
 

@@ -164,6 +164,7 @@ def test_a_part_that_does_not_exist_is_refused() -> None:
     assert "train-31m" in outcome.output
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_workers_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORKLOADS, "train-30m", shrunk(WORKLOADS["train-30m"]))
     told: list[str] = []

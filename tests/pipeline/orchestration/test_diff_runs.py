@@ -13,6 +13,8 @@ import pytest
 from pipeline.orchestration.diff_runs import compare
 from tests.pipeline.training import tiny
 
+pytestmark = pytest.mark.slow
+
 TRACE_EVERY_STEP = {"GPTCORE_TRACE_STEPS": "1"}
 
 

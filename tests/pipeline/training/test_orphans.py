@@ -15,6 +15,8 @@ from gptcore.artifact import sha256_file
 from pipeline.orchestration.dvc_program import COMMAND
 from tests.pipeline.training import tiny
 
+pytestmark = pytest.mark.slow
+
 STEPS = 60
 WAYS = {
     "dvc": [*COMMAND, "repro"],
@@ -73,7 +75,7 @@ def wait_for_a_state(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("dvc", "dvc"), ("runner", "runner"), pytest.param("dvc", "runner", marks=pytest.mark.slow)],
+    [("dvc", "dvc"), ("runner", "runner"), ("dvc", "runner")],
 )
 def test_an_orphaned_training_is_waited_for_and_nothing_is_trained_twice(
     graph: Path, tmp_path: Path, first: str, second: str
@@ -108,7 +110,6 @@ def test_an_orphaned_training_is_waited_for_and_nothing_is_trained_twice(
         assert sha256_file(graph / path) == sha256_file(undisturbed / path)
 
 
-@pytest.mark.slow
 def test_a_bare_dvc_beside_the_dvc_of_a_killed_runner_is_refused_by_dvc(graph: Path) -> None:
     """It doesn't wait; but it doesn't write either."""
     orphan = orphaned(graph, WAYS["runner"])
