@@ -8,6 +8,7 @@ file                  DVC                                              here
 ====================  ===============================================  ========================================
 dvc.lock, dvc.yaml,   truncated, then written; a cut leaves a part     written beside it and renamed
 params.yaml           of it and every later run is refused
+dvc.lock              keeps stages that are switched off or gone       they are left out
 dvc.lock, cut by      every later run is refused                       set aside; what it recorded comes back
 another DVC                                                            from DVC's record of runs
 .dvc/tmp/rwlock       truncated, then written                          written beside it and renamed
@@ -41,7 +42,7 @@ from typing import Any
 
 from gptcore.artifact import write_atomically
 from pipeline import project
-from pipeline.orchestration.dvc_files import mend_lock_table
+from pipeline.orchestration.dvc_files import LOCK, mend_lock_table, still_there
 
 COMMAND = (sys.executable, "-m", __name__ if __name__ != "__main__" else "pipeline.orchestration.dvc_program")
 """How our own processes start it: in the project's folder or with `project.module_path`."""
@@ -75,12 +76,21 @@ def _write_whole_files() -> None:
     from dvc.utils.serialize import _common, _json, _py, _toml, _yaml
 
     def dump(path: Any, data: Any, dumper: Callable[..., Any], fs: Any = None, **options: Any) -> None:
-        text = io.StringIO()
+        text, target = io.StringIO(), Path(path).resolve()
+        if target.name == LOCK:
+            _drop_what_is_switched_off(data, target.parent)
         dumper(data, text, **options)
-        write_atomically(Path(path).resolve(), text.getvalue().encode("utf-8"))
+        write_atomically(target, text.getvalue().encode("utf-8"))
 
     for module in (_common, _json, _py, _toml, _yaml):
         module._dump_data = dump
+
+
+def _drop_what_is_switched_off(lock: Any, root: Path) -> None:
+    """A stage that dvc.yaml no longer has would stay in dvc.lock for ever, a difference to the commit that is none."""
+    stages = lock.get("stages", {}) if isinstance(lock, dict) else {}
+    for gone in set(stages) - still_there(stages, root):
+        del stages[gone]
 
 
 def _write_whole_lock_table() -> None:

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.orchestration import dvc_program
 
 BOTH = ["seed", "left"]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def repro(toy: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +59,26 @@ module._dump_data({str(path)!r}, {{}}, cut)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert path.read_text() == "former"
+
+
+def test_a_stage_that_is_switched_off_leaves_the_lock(tmp_path: Path) -> None:
+    """With the next stage that is recorded; what is left is to the byte what it was before."""
+    wiring = {"cut": {"cmd": "echo cut > cut", "deps": ["text"], "outs": ["cut"]}}
+    more = {"cmd": "echo more > more", "outs": ["more"]}
+    wiring["more"] = {"foreach": "${more.of}", "do": more}  # type: ignore[dict-item]
+
+    def run(text: str, of: str) -> str:
+        (tmp_path / "text").write_text(text)
+        (tmp_path / "params.yaml").write_text(f"more: {{of: [{of}]}}\n")
+        subprocess.run([*dvc_program.COMMAND, "repro", "-q"], cwd=tmp_path, env=environment, check=True)
+        return (tmp_path / "dvc.lock").read_text()
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([*dvc_program.COMMAND, "init", "-q", "--no-scm"], cwd=tmp_path, env=environment, check=True)
+    YAML(typ="safe").dump({"stages": wiring}, tmp_path / "dvc.yaml")
+    without = run("one", "")
+    assert "more@x" in run("two", "x")
+    assert run("one", "") == without
 
 
 def test_the_table_of_path_locks_is_replaced_whole(tmp_path: Path) -> None:
