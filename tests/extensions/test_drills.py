@@ -251,12 +251,11 @@ def test_what_a_stage_loads_is_what_it_depends_on(house: House) -> None:
     wiring = YAML(typ="safe").load((house.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     loaded: dict[str, list[str]] = house.loaded  # type: ignore[attr-defined]
     entries = {stage: entry.get("do", entry) for stage, entry in wiring.items()}
-    verbs = {stage: entry["cmd"].split()[3] for stage, entry in entries.items()}  # python -m pipeline VERB
-    assert set(verbs.values()) <= set(loaded)
+    assert {entry["cmd"].split()[3] for entry in entries.values()} <= set(loaded)  # python -m pipeline VERB
     missing = {
         f"{stage}: {path}"
         for stage, entry in entries.items()
-        for path in loaded[verbs[stage]]
+        for path in loaded.get(stage, [])  # of two entries with one verb the one that has its name
         if not is_exception(path) and not covers(entry["deps"], path) and not is_prose(house.root / path)
     }
     assert missing == set()

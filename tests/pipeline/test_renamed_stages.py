@@ -54,4 +54,4 @@ def test_the_tiny_profile_runs_and_shows_the_same(tmp_path: Path) -> None:
     assert (clone.root / "data/export/finetune_instruct/chat_template.jinja").exists()
     clone.git("add", "-A")
     clone.git("commit", "-qm", "renamed and run")
-    assert "Same bytes: all 12 stages" in clone.repro()
+    assert "Same bytes: all 14 stages" in clone.repro()

@@ -19,7 +19,7 @@ def recorded(clone: Clone, tmp_path: Path) -> Clone:
     """The run is recorded and committed; temporary folders lie in the test's own."""
     assert "not in the last commit" in clone.run("python", "-m", "pipeline", "reproduce", code=65)
     printed = clone.run("python", "-m", "pipeline", "record", "--profile", "tiny")
-    assert re.search(r"tiny\.json: \d+ files and \d+ tensors of 12 stages, machine class \w+; commit it", printed)
+    assert re.search(r"tiny\.json: \d+ files and \d+ tensors of 14 stages, machine class \w+; commit it", printed)
     assert (clone.root / RECORD).stat().st_size < 100_000
     clone.git("add", "-A")
     clone.git("commit", "-qm", "record")
@@ -28,12 +28,12 @@ def recorded(clone: Clone, tmp_path: Path) -> Clone:
 
 
 def test_the_commit_is_reproduced_and_a_difference_is_told_to_the_tensor(recorded: Clone, tmp_path: Path) -> None:
-    assert "Same bytes: all 12 stages gave" in recorded.repro()
+    assert "Same bytes: all 14 stages gave" in recorded.repro()
     with open(recorded.root / "pipeline/stages/windows.py", "a", encoding="utf-8") as file:
         file.write("raise SystemExit('an edit that was never committed')\n")
     printed = recorded.run(*REPRODUCE)
     assert "The working tree has changes that are not committed: they are not reproduced." in printed
-    assert re.search(r"Same bytes: all 12 stages gave the \d+ files and \d+ tensors that data/records/tiny", printed)
+    assert re.search(r"Same bytes: all 14 stages gave the \d+ files and \d+ tensors that data/records/tiny", printed)
     assert re.search(r"It took \d+ min \d+ s\.\n", printed)
     assert list(tmp_path.glob("gptcore-reproduce-*")) == []
     recorded.git("checkout", "pipeline")
