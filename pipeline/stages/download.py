@@ -12,6 +12,7 @@ UTF-8 is then an error within the first seconds of a run, under the name the use
 import shutil
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ def _own_text(own: Path, draft: Path, declared: Collection[Path]) -> list[Collec
     for form, paths in found.taken.items():
         layout = Layout(form, text_column="text" if READERS[form].columns else "")
         name = f"{OWN}{form}"
+        source = Source(name, "corpus", layout, "", "", "the user's own text", ())
+        facts = _parsed([(path, own_text.spelled(path)) for path in paths], source)  # first: it bounds what is copied
         files = tuple(_copy(path, draft, f"{name}/{path.relative_to(own).as_posix()}") for path in paths)
-        source = Source(name, "corpus", layout, "", "", "the user's own text", files)
-        collected.append((source, _parsed([(path, own_text.spelled(path)) for path in paths], source)))
+        collected.append((replace(source, files=files), facts))
     if not any(facts["documents"] for _, facts in collected):
         raise DataError(
             f"{own}: download.use_own is true, but there is no text; put *.txt files (UTF-8) or *.jsonl files "
