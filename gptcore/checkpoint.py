@@ -45,7 +45,7 @@ def save(
     ``NonFiniteLossError`` and writes nothing if a weight or a moment is no finite number.
     """
     target = Path(directory) / f"step-{step:08d}"
-    weights, moments = _contiguous(_trained(model)), _contiguous(optimizers.state_tensors())
+    weights, moments = _contiguous(trained(model)), _contiguous(optimizers.state_tensors())
     _check_finite(step, weights, "weight")
     _check_finite(step, moments, "optimizer state")
     config = {"step": step, "facts": dict(facts or {})} | _beside(model)
@@ -83,7 +83,7 @@ def hashes(model: nn.Module, optimizers: Optimizers) -> dict[str, str]:
 
     1.8 GB/s on the reference machine.  Until the first step there are no moments.
     """
-    named = _trained(model)
+    named = trained(model)
     names = {parameter: name for name, parameter in named.items()}
     moments = {
         f"{names[parameter]}:{key}": value if isinstance(value, Tensor) else torch.tensor(value)
@@ -123,7 +123,7 @@ def _opened(state: Path) -> Manifest:
     return manifest
 
 
-def _trained(model: nn.Module) -> dict[str, Tensor]:
+def trained(model: nn.Module) -> dict[str, Tensor]:
     """The weights that take gradients, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -142,7 +142,7 @@ def _restore(manifest: Manifest, model: nn.Module, optimizers: Optimizers) -> No
     """Load a verified state; nothing is changed if it is of another model or optimizer."""
     state = manifest.directory
     weights, moments = _tensors(state / "weights.safetensors"), _tensors(state / "optimizer.safetensors")
-    parameters = _trained(model)
+    parameters = trained(model)
     if {n: (p.shape, p.dtype) for n, p in parameters.items()} != {n: (w.shape, w.dtype) for n, w in weights.items()}:
         raise DataError(f"{state}: the weights are of another model; delete the directory to start afresh")
     if manifest.config.get("frozen") != _beside(model).get("frozen"):

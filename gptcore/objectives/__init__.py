@@ -3,7 +3,8 @@
 Each is a member of this seam: a module here, or an entry point ``gptcore.objectives`` of somebody else's, with
 ``OBJECTIVE``.  One that learns from windows of text has a class method ``from_windows`` besides; ``pretrain.objective``
 names it.  One that has ``indices(number)`` too, the numbers of the windows or rows in a batch, lets a training say of
-which documents its loss became no number.
+which documents its loss became no number.  One that has ``prepare(directory, batches)`` is let put something onto disk
+before the first step (`gptcore.adapters.kept`).
 """
 
 from collections.abc import Iterator

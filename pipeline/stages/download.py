@@ -57,15 +57,16 @@ def _fetched(name: str, source: SourceConfig, own: Path, cache: Path, draft: Pat
         origin = own_text.existing(own, source.uri, source.sha256)
     else:
         origin = pinned.fetch(source.uri, source.sha256, cache)
+    uri, licence = ("", source.licence or OWN_LICENCE) if source.is_own else (source.uri, source.licence)
+    held_out = source.test_fraction if source.is_split_by_hash else 0.0
+    described = Source(name, source.role, source.layout, source.split, uri, licence, (), held_out)
+    facts = {}
+    if source.format != VOCABULARY_FORMAT:  # before the copy: it bounds what is copied
+        facts = _parsed([(origin, f"source {name!r} ({source.uri})")], described)
     file = _copy(origin, draft, f"{name}/{pinned.file_name(source.uri)}")
     if source.sha256 not in ("", file.sha256):
         raise DataError(f"{draft / file.path}: the copy of {origin} is damaged; check the disk, then run again")
-    uri, licence = ("", source.licence or OWN_LICENCE) if source.is_own else (source.uri, source.licence)
-    held_out = source.test_fraction if source.is_split_by_hash else 0.0
-    described = Source(name, source.role, source.layout, source.split, uri, licence, (file,), held_out)
-    if source.format == VOCABULARY_FORMAT:
-        return described, {}
-    return described, _parsed([(draft / file.path, f"source {name!r} ({source.uri})")], described)
+    return replace(described, files=(file,)), facts
 
 
 def _refuse_lack_of_examples(collected: list[Collected]) -> None:

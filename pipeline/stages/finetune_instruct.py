@@ -21,7 +21,7 @@ from gptcore.objectives.response import Response
 from pipeline.contract.stage import In, Out
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.store.artifact import file_hash
-from pipeline.store.checkpoint import About, Checkpoint
+from pipeline.store.checkpoint import FOLLOWS_INSTRUCTIONS, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Headline, Outcome, Show, Table, Texts, View
 from pipeline.tasks.answers import answer, by_kind, encoded, mean_loss
@@ -35,22 +35,6 @@ from pipeline.training.curve import shown, write_curve
 
 NAME = __name__.rpartition(".")[2]
 ANSWERS_PER_KIND = 2
-ABOUT = About(
-    title="{} tuned to follow instructions",
-    summary="Answers short instructions in the prompt form it was tuned on.",
-    tag="finetune-instruct",
-    command="python -m gptcore chat {}",
-    example="""\
-from transformers import pipeline
-
-answer = pipeline("text-generation", model=".")
-messages = [{"role": "user", "content": "Write the word in capital letters.", "input": "stone"}]
-print(answer(messages)[0]["generated_text"][-1]["content"])""",
-    takes_instructions=True,
-    limitations=[
-        "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."
-    ],
-)
 
 
 def finetune_instruct(
@@ -91,7 +75,7 @@ def finetune_instruct(
     }
     card = {
         "stage": NAME,
-        "about": as_plain(ABOUT),
+        "about": as_plain(FOLLOWS_INSTRUCTIONS),
         NAME: as_plain(cfg),
         "sources": start.sources,
         "metrics": {name: value for name, value in metrics.items() if name != "kinds"},

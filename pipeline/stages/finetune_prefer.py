@@ -11,7 +11,7 @@ answers.  A model without a wrong answer has nothing to be taught: it is passed 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
 from pipeline.settings.finetune_prefer import FinetunePreferConfig
 from pipeline.store.artifact import file_hash
-from pipeline.store.checkpoint import About, Checkpoint
+from pipeline.store.checkpoint import FOLLOWS_INSTRUCTIONS, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.view import Block, Headline, Note, Outcome, Show, Table, Texts, View
 from pipeline.tasks import pairs
@@ -43,20 +43,13 @@ from pipeline.training.curve import shown, write_curve
 NAME = __name__.rpartition(".")[2]
 TITLE = "Preferences"
 WORSE_SHOWN = 10
-ABOUT = About(
+ABOUT = replace(
+    FOLLOWS_INSTRUCTIONS,
     title="{} tuned to prefer right answers",
     summary="Answers short instructions in the prompt form it was tuned on, and was shown its own wrong answers.",
     tag="finetune-prefer",
-    command="python -m gptcore chat {}",
-    example="""\
-from transformers import pipeline
-
-answer = pipeline("text-generation", model=".")
-messages = [{"role": "user", "content": "Write the word in capital letters.", "input": "stone"}]
-print(answer(messages)[0]["generated_text"][-1]["content"])""",
-    takes_instructions=True,
     limitations=[
-        "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too.",
+        *FOLLOWS_INSTRUCTIONS.limitations,
         "It prefers answers that are right to the letter; nobody asked what people prefer.",
     ],
 )

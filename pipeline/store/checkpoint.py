@@ -51,6 +51,23 @@ generate = pipeline("text-generation", model=".")
 print(generate("Once upon a time", temperature=0.8)[0]["generated_text"])""",
 )
 
+FOLLOWS_INSTRUCTIONS = About(
+    title="{} tuned to follow instructions",
+    summary="Answers short instructions in the prompt form it was tuned on.",
+    tag="finetune-instruct",
+    command="python -m gptcore chat {}",
+    example="""\
+from transformers import pipeline
+
+answer = pipeline("text-generation", model=".")
+messages = [{"role": "user", "content": "Write the word in capital letters.", "input": "stone"}]
+print(answer(messages)[0]["generated_text"][-1]["content"])""",
+    takes_instructions=True,
+    limitations=[
+        "It knows the kinds of tasks it was tuned on, in single turns; any other request gets such an answer too."
+    ],
+)
+
 
 class Checkpoint(Artifact):
     KIND = "checkpoint"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gptcore.artifact import commit, open_verified, write_tensors
+from gptcore.checkpoint import trained
 from gptcore.formats.containers.safetensors import opened_file
 from gptcore.manifest import MANIFEST
 
@@ -39,19 +40,15 @@ class Choice:
             if (best["score"], -best["step"]) >= (score, -step):
                 return
         with commit(self.place, kind=KIND, config={"step": step, "score": score}) as draft:
-            weights = {name: p.detach().contiguous() for name, p in self._trained()}
-            write_tensors(draft / WEIGHTS, weights)
+            write_tensors(draft / WEIGHTS, {name: p.detach().contiguous() for name, p in trained(self.model).items()})
 
     def take(self) -> int:
         """Give the model the chosen weights; returns their step."""
         step = int(self._opened()["step"])
         with opened_file(self.place / WEIGHTS) as (file, _), torch.no_grad():
-            for name, parameter in self._trained():
+            for name, parameter in trained(self.model).items():
                 parameter.copy_(file.get_tensor(name))
         return step
 
     def _opened(self) -> Mapping[str, Any]:
         return open_verified(self.place, KIND, remedy=f"delete {self.place.parent} to start afresh").config
-
-    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]

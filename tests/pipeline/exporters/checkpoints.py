@@ -15,9 +15,9 @@ from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from pipeline.exporters import EXPORTERS, Exported
 from pipeline.exporters.parity import Parity
 from pipeline.exporters.transformers_reader import silent_transformers
-from pipeline.stages import finetune_classify, finetune_instruct
+from pipeline.stages import finetune_classify
 from pipeline.stages.export import ExportConfig, prove
-from pipeline.store.checkpoint import LANGUAGE_MODEL, About, Checkpoint
+from pipeline.store.checkpoint import FOLLOWS_INSTRUCTIONS, LANGUAGE_MODEL, About, Checkpoint
 from pipeline.store.plain import as_plain
 
 CORPUS = [
@@ -68,7 +68,7 @@ def about(stage: str, max_tokens: int) -> About:
             batch_documents=1, max_tokens=max_tokens, val_fraction=0.1, eval_every=1, save_every=1
         )
         return finetune_classify._about(LABELS, cfg)
-    return finetune_instruct.ABOUT if stage == "finetune_instruct" else LANGUAGE_MODEL
+    return FOLLOWS_INSTRUCTIONS if stage == "finetune_instruct" else LANGUAGE_MODEL
 
 
 def prove_again(out: Path, source: Path, tokenizer: Tokenizer | None = None) -> Parity:
