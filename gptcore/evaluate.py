@@ -28,13 +28,19 @@ def document_nats(
     documents: Sequence[np.ndarray],
     eot: int,
     *,
+    context: int | None = None,
     stride: int | None = None,
     batch_windows: int = 16,
     dtype: str = "float32",
 ) -> float:
-    """Sum of -ln p over all tokens of ``documents`` (arrays of ids, without end-of-text)."""
-    context = model.config.context_length
+    """Sum of -ln p over all tokens of ``documents`` (arrays of ids, without end-of-text).
+
+    A window has ``context`` tokens, all that the model can see if it is None; ``stride`` None is half of them.
+    """
+    context = context or model.config.context_length
     stride = max(1, context // 2) if stride is None else stride
+    if not context <= model.config.context_length:
+        raise ValueError(f"context = {context}: expected at most {model.config.context_length}, the model's")
     if not 1 <= stride <= context:
         raise ValueError(f"stride = {stride}: expected 1 … {context}, the context; beyond it tokens would be left out")
     windows = [w for ids in documents for w in _windows(ids, eot, context, stride)]

@@ -24,8 +24,16 @@ class Classifier(nn.Module):
 
     def forward(self, ids: Tensor, entering: Tensor | None = None) -> Tensor:
         x = self.gpt.hidden(ids, entering)  # (B, T, C)
-        last = _last_real(ids, self.pad_id)  # (B)
-        return self.score(x[torch.arange(len(ids)), last])  # (B, labels)
+        return self.score(x[torch.arange(len(ids)), self.last_real(ids)])  # (B, labels)
+
+    def at_every_token(self, ids: Tensor, entering: Tensor | None = None) -> Tensor:
+        """Logits (B, T, labels) of what was read up to each token; at padding they mean nothing."""
+        return self.score(self.gpt.hidden(ids, entering))
+
+    def last_real(self, ids: Tensor) -> Tensor:
+        """Index (B) of the last token that is not padding; 0 where there is none."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        return ((ids != self.pad_id) * positions).argmax(dim=1)
 
     @property
     def body(self) -> GPT:
@@ -38,9 +46,3 @@ class Classifier(nn.Module):
     def n_params(self) -> int:
         """Number of parameters in use: the GPT's own head is not."""
         return sum(p.numel() for name, p in self.named_parameters() if name != "gpt.head.weight")
-
-
-def _last_real(ids: Tensor, pad_id: int) -> Tensor:
-    """Index (B) of the last token that is not padding; 0 where there is none."""
-    positions = torch.arange(ids.shape[1], device=ids.device)
-    return ((ids != pad_id) * positions).argmax(dim=1)

@@ -73,12 +73,20 @@ def ngrams(train: HeldOut, test: HeldOut) -> dict[str, float]:
     return scores
 
 
-def language(model: GPT, tokenizer: Tokenizer, test: HeldOut, stride: int, batch_windows: int) -> dict[str, Any]:
-    """Of one model; ``stride`` 0 is half its context."""
+def language(
+    model: GPT, tokenizer: Tokenizer, test: HeldOut, *, context: int, stride: int, batch_windows: int
+) -> dict[str, Any]:
+    """Of one model in windows of ``context`` tokens; ``stride`` 0 is half of them."""
     documents = [tokenizer.encode_to_numpy(text) for text in test.texts]
     n_tokens = sum(map(len, documents))
     nats = document_nats(
-        model, documents, tokenizer.eot, stride=stride or None, batch_windows=batch_windows, dtype="auto"
+        model,
+        documents,
+        tokenizer.eot,
+        context=context,
+        stride=stride or None,
+        batch_windows=batch_windows,
+        dtype="auto",
     )
     return {
         "bits_per_byte": rounded(bits_per_byte(nats, len(test.content))),

@@ -5,9 +5,10 @@ its control group's, is refused), disk is what is surely written: two saved stat
 stated, for one speed, because measuring this machine's takes longer than the whole check.  Whoever knows better sets
 ``GPTCORE_ANYWAY=1``.
 
-The sections are found by their dataclasses, not by their names.  Not covered: tuning on instructions, whose lengths
-are not known before they are encoded, tuning a foundation that is not our own, and what the other stages take; nor the
-activations that a tuning of the last blocks keeps on disk, which the stage itself checks before it computes one.
+The sections are found by their dataclasses, not by their names.  A foundation that is not our own has a size once it
+is loaded: its tuning is checked when it is about to run.  Not covered: tuning on instructions, whose lengths are not
+known before they are encoded, and what the other stages take; nor the activations that a tuning of the last blocks
+keeps on disk, which the stage itself checks before it computes one.
 
 Rejected: refusing what is above the memory that is free just now: that changes from minute to minute.
 """
@@ -85,8 +86,8 @@ class Need:
         )
 
 
-def needs(sections: Sections, root: Path) -> Iterator[Need]:
-    """What the trainings take of which that can be known before they run."""
+def needs(sections: Sections, root: Path, loaded: GPTConfig | None = None) -> Iterator[Need]:
+    """What the trainings take of which that can be known before they run; ``loaded`` is a foundation from elsewhere."""
     pretraining, windows = _of(sections, PretrainConfig), _of(sections, WindowsConfig)
     tokenizer, model = _of(sections, TokenizerConfig), _of(sections, Architecture)
     if not (pretraining and windows and tokenizer and model):
@@ -101,11 +102,10 @@ def needs(sections: Sections, root: Path) -> Iterator[Need]:
     yield _need(name, cfg, config, ("batch_windows", cfg.batch_windows), context, size)
     tuned = _of(sections, FinetuneClassifyConfig)
     if tuned and _tunes_ours(sections, root):
-        seen = replace(config, context_length=min(config.context_length, tuned[1].max_tokens))
-        others = f"{tuned[0]}.max_tokens, {smaller}"
-        adapter = tuned[1].adapter
-        trained = None if adapter.trains_all else Trained(adapter.trained(seen), adapter.blocks_of(seen.n_layer))
-        yield _need(*tuned, seen, ("batch_documents", tuned[1].batch_documents), others, size, trained)
+        yield _tuning(*tuned, config, smaller, size)
+    elif tuned and loaded:
+        smaller = f"{tuned[0]}.adapter.blocks, or load_gpt2.source to a smaller model"
+        yield _tuning(*tuned, loaded, smaller, smaller)
 
 
 def check(sections: Sections, root: Path, only: str = "") -> list[Need]:
@@ -114,7 +114,8 @@ def check(sections: Sections, root: Path, only: str = "") -> list[Need]:
     Raises ``ParameterError`` for one that would tune more blocks than there are or can't fit into memory,
     ``DiskError`` for one that is still to be made and can't fit on the disk.
     """
-    found = [need for need in needs(sections, root) if only in ("", need.section)]
+    loaded = _loaded(sections, root) if only else None
+    found = [need for need in needs(sections, root, loaded) if only in ("", need.section)]
     _check_blocks(sections, root, only)
     if os.environ.get(ANYWAY, "0") in ("", "0"):
         for need in found:
@@ -143,6 +144,21 @@ def _tunes_ours(sections: Sections, root: Path) -> bool:
     return bool(ours and source and covers(_outs(ours[0], root), os.path.normpath(source[1].source)))
 
 
+def _loaded(sections: Sections, root: Path) -> GPTConfig | None:
+    """The foundation that is there to be tuned, if it comes from elsewhere."""
+    section = _of(sections, LoadGpt2Config)
+    found = [root / out for out in _outs(section[0], root)] if section and not _tunes_ours(sections, root) else []
+    directory = next((path for path in found if (path / "config.json").is_file()), None)
+    if directory is None:
+        return None
+    from gptcore.formats.directory import gpt_config  # PyTorch comes with it, which the default run's check is without
+
+    try:
+        return gpt_config(directory)
+    except GPTCoreError:  # the stage that reads it tells
+        return None
+
+
 def _check_memory(need: Need) -> None:
     total = memory()[0]
     if total and (1 - OFF_BY) * need.peak > total:
@@ -168,6 +184,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size if path.is_file() else 0
     except FileNotFoundError:  # a training that still runs prunes its states
         return 0
+
+
+def _tuning(section: str, cfg: FinetuneClassifyConfig, model: GPTConfig, smaller: str, size: str) -> Need:
+    seen = replace(model, context_length=min(model.context_length, cfg.max_tokens))
+    trained = (
+        None if cfg.adapter.trains_all else Trained(cfg.adapter.trained(seen), cfg.adapter.blocks_of(seen.n_layer))
+    )
+    others = f"{section}.max_tokens, {smaller}"
+    return _need(section, cfg, seen, ("batch_documents", cfg.batch_documents), others, size, trained)
 
 
 def _need(

@@ -34,5 +34,8 @@ class EvaluateConfig(Checked):
     """Of the samples and of the draw of examples."""
     tasks: Annotated[list[str], Each(OneOf(TASKS.names))] = field(default_factory=lambda: [*DEFAULT_TASKS])
     """Members of `pipeline.tasks.sets` to solve by prompting."""
+    context: Annotated[int, Whole(0, 1_048_576)] = later(0)
+    """Tokens of a window of held-out text and of a prompt, at most; 0: the model's whole context.  A model that could
+    see thousands is bounded by it in time and memory; two models see the same amount of tokens with it."""
     calibrate: Annotated[bool, Switch()] = later(False)
     """Report calibrated answers too (`pipeline.tasks.prompting`) and macro-F1, of tasks that ask about a text."""

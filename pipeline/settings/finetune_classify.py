@@ -24,5 +24,8 @@ class FinetuneClassifyConfig(TrainConfig):
     """Steps between saved training states."""
     documents_per_label: Annotated[int, Whole(0, 1_000_000)] = later(0)
     """Training documents of each label, drawn by the seed: what a model learns from a few; 0: all."""
+    target_replication: Annotated[float, Number(0, 1)] = later(0.0)
+    """Share of the loss that asks every token for its text's label, not the last one alone: helps where documents are
+    few (`gptcore.objectives.classification`)."""
     adapter: AdapterConfig = field(default=AdapterConfig(), metadata={LATER: True})
     """Which weights are tuned: all, those of the last blocks, or LoRA's."""

@@ -16,7 +16,7 @@ the others as they are.  With the default parameters the stage takes 15 s of one
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,8 @@ class Contender:
     names: tuple[str, ...]
     model: GPT
     tokenizer: Tokenizer
+    context: int
+    """Tokens that it sees at once."""
 
 
 def evaluate(
@@ -74,7 +76,14 @@ def evaluate(
     baselines = held_out.compressors(train, test) | held_out.ngrams(train, test)
     language: dict[str, dict[str, Any]] = {}
     for contender in contenders:
-        scores = held_out.language(contender.model, contender.tokenizer, test, cfg.stride, cfg.batch_windows)
+        scores = held_out.language(
+            contender.model,
+            contender.tokenizer,
+            test,
+            context=contender.context,
+            stride=cfg.stride,
+            batch_windows=cfg.batch_windows,
+        )
         language |= dict.fromkeys(contender.names, scores)
     samples = [sample for contender in contenders for sample in _samples(contender, cfg)]
     answers = [answer for contender in contenders for answer in _answers(contender, tasks, cfg)]
@@ -114,7 +123,7 @@ def _contenders(models: Mapping[str, Checkpoint], cfg: EvaluateConfig) -> list[C
         contender = _contender(name, checkpoint, cfg)
         key = (checkpoint.weights_hash, contender.model.config, contender.tokenizer.fingerprint)
         names = found[key].names if key in found else ()
-        found[key] = Contender((*names, name), contender.model, contender.tokenizer)
+        found[key] = replace(contender, names=(*names, name))
     return list(found.values())
 
 
@@ -125,12 +134,13 @@ def _contender(name: str, checkpoint: Checkpoint, cfg: EvaluateConfig) -> Conten
             f"{directory}: expected a vocabulary of at most the model's {model.config.vocab_size} ids, found "
             f"{tokenizer.n_vocab}; run the stage that makes it again"
         )
-    if cfg.stride > model.config.context_length:
+    context = min(model.config.context_length, cfg.context or model.config.context_length)
+    if cfg.stride > context:
         raise ParameterError(
-            f"evaluate.stride = {cfg.stride}: above the context of {model.config.context_length} tokens of "
-            f"{directory} it would skip text; set it to at most that, or to 0 for half the context"
+            f"evaluate.stride = {cfg.stride}: above the {context} tokens that {directory} sees at once it would skip "
+            "text; set it to at most that, or to 0 for half of them"
         )
-    return Contender((name,), model, tokenizer)
+    return Contender((name,), model, tokenizer, context)
 
 
 def _tasks(data: TaskData, cfg: EvaluateConfig) -> dict[str, Asked]:
@@ -171,6 +181,7 @@ def _answers(contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConf
                 shots,
                 per_token=asked.task.per_token,
                 calibrate=asked.calibrate,
+                context=contender.context,
                 batch_size=cfg.batch_windows,
             )
             measures = asked.row(solved, extended=cfg.calibrate)

@@ -66,7 +66,9 @@ def finetune_classify(
     adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     encoded = {name: _encode(encoder, docs, cfg) for name, docs in (("train", train), ("val", val), ("test", test))}
     targets = [labels.index(d.label) for d in train]
-    objective = Classification(encoded["train"], targets, cfg.batch_documents, encoder.eot, cfg.seed)
+    objective = Classification(
+        encoded["train"], targets, cfg.batch_documents, encoder.eot, cfg.seed, cfg.target_replication
+    )
     trained = training.run(
         __name__,
         model,

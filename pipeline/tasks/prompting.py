@@ -64,12 +64,16 @@ def solve(
     *,
     per_token: bool,
     calibrate: bool = False,
+    context: int | None = None,
     batch_size: int = 16,
     dtype: str = "auto",
 ) -> Solved:
-    """Of each problem the candidate with the fewest nats, or with ``per_token`` the fewest nats/token."""
+    """Of each problem the candidate with the fewest nats, or with ``per_token`` the fewest nats/token.
+
+    A prompt with its answer has at most ``context`` tokens, all that the model can see if it is None.
+    """
     answers = [[tokenizer.encode(candidate) for candidate in problem.candidates] for problem in problems]
-    room = _room(model, answers)
+    room = _room(context or model.config.context_length, answers)
     prompts = [build_prompt(tokenizer, problem, shots, room) for problem in problems]
     nats = answer_nats(model, [prompt.ids for prompt in prompts], answers, batch_size=batch_size, dtype=dtype)
     mean_shots = sum(prompt.shots for prompt in prompts) / len(prompts)
@@ -195,13 +199,12 @@ def _cache_dtype(device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if enabled else torch.float32
 
 
-def _room(model: GPT, answers: Sequence[Sequence[Sequence[int]]]) -> int:
+def _room(context: int, answers: Sequence[Sequence[Sequence[int]]]) -> int:
     """Tokens for a prompt beside the longest answer: one number for all, as batches share their width."""
-    context = model.config.context_length
     longest = max(len(answer) for candidates in answers for answer in candidates)
     if context - longest < 2:
         raise ParameterError(
-            f"model.context_length = {context}: too short to prompt for answers of up to {longest} tokens; "
-            f"expected at least {longest + 2}"
+            f"a context of {context} tokens (evaluate.context, or the model's own) is too short to prompt for answers "
+            f"of up to {longest} tokens; expected at least {longest + 2}"
         )
     return context - longest

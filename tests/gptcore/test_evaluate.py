@@ -21,9 +21,9 @@ def document(length: int, seed: int = 0) -> np.ndarray:
 
 
 @torch.inference_mode()
-def nats_one_by_one(model: GPT, ids: np.ndarray, stride: int) -> float:
+def nats_one_by_one(model: GPT, ids: np.ndarray, stride: int, context: int = 0) -> float:
     """-ln p of each token from the first window that has it as a target; no batch, no padding, no cache."""
-    context = model.config.context_length
+    context = context or model.config.context_length
     tokens = [EOT, *ids.tolist()]
     total = 0.0
     for i in range(1, len(tokens)):
@@ -40,6 +40,20 @@ def test_nats_are_those_of_one_token_at_a_time(make_gpt, lengths: list[int], str
     documents = [document(length, seed) for seed, length in enumerate(lengths)]
     expected = sum(nats_one_by_one(model, ids, stride or 8) for ids in documents)
     assert document_nats(model, documents, EOT, stride=stride, batch_windows=3) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("context", "stride"), [(9, None), (9, 9), (9, 2), (1, 1), (16, 5)])
+def test_a_model_can_be_asked_to_see_less(make_gpt, context: int, stride: int | None):
+    model = make_gpt()
+    documents = [document(length, length) for length in (40, 3, 17)]
+    expected = sum(nats_one_by_one(model, ids, stride or context // 2, context) for ids in documents)
+    found = document_nats(model, documents, EOT, context=context, stride=stride, batch_windows=3)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_model_is_not_asked_to_see_more_than_it_can(make_gpt):
+    with pytest.raises(ValueError, match="context = 17: expected at most 16"):
+        document_nats(make_gpt(), [document(50)], EOT, context=17)
 
 
 @settings(max_examples=25, deadline=None)

@@ -45,7 +45,7 @@ def tuned(make_gpt: Any, labelling: bool, keep: bool, fields: dict[str, Any], ad
     attach(model, config, seed=1)
     if labelling:
         data = rows(empty=True)
-        plain: Any = Classification(data, [len(row) % 2 for row in data], 3, PAD, seed=1)
+        plain: Any = Classification(data, [len(row) % 2 for row in data], 3, PAD, seed=1, replication=0.3)
     else:
         data = rows()
         plain = Response([(row, [*row[1:], 7]) for row in data], 3, PAD, seed=1)

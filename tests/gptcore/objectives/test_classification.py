@@ -25,6 +25,27 @@ def test_the_loss_is_cross_entropy_and_the_labels_are_counted(classifier: Classi
     assert len(classifier.labels) == 3
 
 
+@pytest.mark.parametrize("replication", [0.25, 1.0])
+def test_with_target_replication_every_prefix_of_a_text_is_one_of_its_label(classifier: Classifier, replication: float):
+    texts, labels = [[5, 7, 60, 7], [3], [9, 2]], [0, 2, 1]  # 60 is padding, at the end alone
+    ids = torch.tensor([text + [60] * (6 - len(text)) for text in texts])
+    expected = []
+    for text, label in zip(texts, labels, strict=True):
+        nats = [
+            -classifier.score(classifier.gpt.hidden(torch.tensor([text[: n + 1]])))[0, -1].log_softmax(-1)[label]
+            for n in range(len(text))
+        ]
+        expected.append((1 - replication) * nats[-1] + replication * sum(nats) / len(nats))
+    found = classification_loss(classifier, (ids, torch.tensor(labels)), replication)
+    assert found.item() == pytest.approx((sum(expected) / 3).item(), rel=1e-5)
+
+
+def test_without_it_the_last_token_alone_is_asked(classifier: Classifier):
+    batch = torch.randint(60, (4, 6)), torch.tensor([0, 2, 1, 1])
+    nearly = classification_loss(classifier, batch, 1e-12)
+    assert nearly.item() == pytest.approx(classification_loss(classifier, batch).item(), rel=1e-6)
+
+
 def test_a_classifier_learns_a_rule(make_gpt):
     """Whether a row starts with an even or an odd token; the first token is far from where it is judged."""
     torch.manual_seed(0)

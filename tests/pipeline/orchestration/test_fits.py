@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from transformers import LlamaConfig
 
 from gptcore.errors import DiskError, ParameterError
 from pipeline.contract import params
@@ -80,6 +81,21 @@ def test_a_batch_of_long_documents_is_told_of_the_tuning(project: Path) -> None:
     (project / "elsewhere").mkdir()
     sections = changed(project, load_gpt2__source="elsewhere")  # a model of unknown size
     assert [need.section for need in fits.check(sections, project)] == ["pretrain"]
+
+
+def test_a_foundation_from_elsewhere_is_measured_once_it_is_loaded(project: Path) -> None:
+    loaded = project / "data/checkpoints/load_gpt2"
+    loaded.mkdir(parents=True)
+    LlamaConfig().save_pretrained(loaded)  # 6.7 billion parameters
+    sections = changed(project, load_gpt2__source="data/raw/foundation")
+    assert [need.section for need in fits.check(sections, project)] == ["pretrain"]  # it may still be another one
+    assert fits.check(sections, project, only="pretrain")[0].parameters < 10**7
+    with pytest.raises(
+        ParameterError, match=r"finetune_classify: needs .* lower finetune_classify\.adapter\.blocks, or"
+    ):
+        fits.check(sections, project, only="finetune_classify")
+    (loaded / "config.json").write_text("no JSON")
+    assert fits.check(sections, project, only="finetune_classify") == []
 
 
 def test_frozen_weights_need_no_gradients_and_are_not_saved(project: Path) -> None:

@@ -280,6 +280,20 @@ def test_only_the_tasks_that_are_named_are_solved(world: World, result: Result, 
     assert metrics["prompting"] == {"instruction": result.metrics["prompting"]["instruction"]}
 
 
+def test_a_bound_on_the_context_bounds_the_windows_and_the_prompts(
+    world: World, result: Result, tmp_path: Path
+) -> None:
+    bounded = world.run(tmp_path / "16", cfg=replace(CONFIG, context=16))
+    assert bounded["pretrained"]["bits_per_byte"] > result.metrics["pretrained"]["bits_per_byte"]
+    assert mean_shots(tmp_path / "16" / "prompting.csv") < mean_shots(result.out / "prompting.csv")
+    assert world.run(tmp_path / "65", cfg=replace(CONFIG, context=CONTEXT + 1)) == result.metrics
+
+
+def mean_shots(table: Path) -> float:
+    with table.open(encoding="utf-8", newline="") as file:
+        return sum(float(row["mean_shots"]) for row in csv.DictReader(file))
+
+
 def test_a_prompt_more_leaves_the_other_samples_as_they_are(world: World, result: Result, tmp_path: Path) -> None:
     world.run(tmp_path / "out", cfg=replace(CONFIG, prompts=["A dog", *CONFIG.prompts]))
     world.run(tmp_path / "reseeded", cfg=replace(CONFIG, seed=CONFIG.seed + 1))
@@ -464,8 +478,10 @@ def test_a_damaged_model_is_refused(world: World, tmp_path: Path) -> None:
 
 
 def test_a_stride_that_skips_text_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"evaluate\.stride = 65: above the context of 64"):
+    with pytest.raises(ParameterError, match=r"evaluate\.stride = 65: above the 64 tokens that .*sees at once"):
         world.run(tmp_path / "out", cfg=replace(CONFIG, stride=65))
+    with pytest.raises(ParameterError, match=r"evaluate\.stride = 33: above the 32 tokens that .*sees at once"):
+        world.run(tmp_path / "out", cfg=replace(CONFIG, stride=33, context=32))
 
 
 @pytest.mark.parametrize("name", ["batch_windows", "max_new_tokens", "prompt_examples", "prompt_examples_per_kind"])

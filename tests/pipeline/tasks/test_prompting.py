@@ -1,5 +1,7 @@
 """Likelihoods against plain full passes, prompts against what they must keep."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,8 +91,16 @@ def test_the_best_answer_has_the_fewest_nats_or_the_fewest_per_token(model: GPT)
 
 def test_a_context_without_room_for_the_answer_is_an_error(model: GPT) -> None:
     problem = Problem(Example("", "?", "queen " * CONTEXT), ("queen " * CONTEXT, "king"), ())
-    with pytest.raises(ParameterError, match=r"context_length = 48: .*expected at least \d+"):
+    with pytest.raises(ParameterError, match=r"a context of 48 tokens \(evaluate\.context, or .*expected at least \d+"):
         solve(model, TOKENIZER, [problem], 0, per_token=True)
+
+
+def test_a_bound_on_the_context_cuts_the_prompts(model: GPT) -> None:
+    shots = tuple(Example(TEXT, TOPIC, f" {who}") for who in ("king", "queen", "sea"))
+    problems = [Problem(Example(TEXT, TOPIC, " sea"), (" sea", " king"), shots)]
+    long = GPT(replace(model.config, positions="rotary", context_length=1000))
+    assert solve(long, TOKENIZER, problems, 3, per_token=True).mean_shots == 3
+    assert solve(long, TOKENIZER, problems, 3, per_token=True, context=CONTEXT).mean_shots == 1
 
 
 # --- calibration ------------------------------------------------------------------------------------------
