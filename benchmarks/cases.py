@@ -10,7 +10,8 @@ needs a C++ compiler and half a minute before the first step; targets against a 
 
 from dataclasses import dataclass
 
-HF, LIT, BOOK = "transformers", "litgpt", "llms-from-scratch"
+HF, LIT, BOOK, LLAMA_CPP = "transformers", "litgpt", "llms-from-scratch", "llama.cpp/q4_1"
+OURS_LORA = "gptcore/auto+lora"
 OURS_TRAIN, OURS_FP32, OURS_BF16, OURS_INT8 = "gptcore/auto", "gptcore/fp32", "gptcore/bf16", "gptcore/int8"
 GEMM, STREAM_FP32, STREAM_BF16 = "limit/gemm", "limit/stream-fp32", "limit/stream-bf16"
 LAID_OUT_FP32, LAID_OUT_BF16 = "limit/laid-out-fp32", "limit/laid-out-bf16"
@@ -31,6 +32,8 @@ PEERS_TRAIN_124M = (f"{HF}/fp32", f"{HF}/bf16", *(c for c in PEERS_TRAIN if "com
 HF_DECODE = (f"{HF}/bf16", f"{HF}/bf16+static")
 HF_DECODE_16 = (f"{HF}/fp32", *HF_DECODE)
 HF_PREFILL = (f"{HF}/fp32", f"{HF}/bf16", f"{HF}/bf16+eager", f"{HF}/bf16+compile")
+HF_TUNE = (f"{HF}/fp32", f"{HF}/bf16")
+HF_LORA = (f"{HF}/fp32+lora", f"{HF}/bf16+lora", f"{HF}/bf16+half+lora")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ CASES = {  # by the name of the workload
     "decode-int8": Case(
         "Weights in int8 against weights in bf16: 128 tokens after a prompt of 64, 124M parameters, one text",
         _against(OURS_INT8, OURS_BF16),
+    ),
+    "tune-135m": Case(
+        "Tuning SmolLM2-135M on 16 × 128 tokens a step: every weight, and LoRA of rank 16 against `peft`",
+        _against(OURS_TRAIN, GEMM, *HF_TUNE) + _against(OURS_LORA, *HF_LORA, OURS_TRAIN),
+    ),
+    "decode-135m": Case(
+        "Generating 128 tokens after a prompt of 64, SmolLM2-135M, one text; llama.cpp on the published file",
+        tuple((ours, other) for ours in (OURS_INT8, OURS_BF16) for other in (*HF_DECODE, LLAMA_CPP)),
     ),
     "first-token": Case(
         "A whole process: python -m gptcore generate DIR PROMPT --max-new-tokens 1, beside importing PyTorch",
@@ -154,6 +165,18 @@ TARGETS = (
         HF_PREFILL, 1.2, 1.5,
     ),
     Target(8, "one text, int8: tokens/s over our own bf16", "decode-int8", "speed", OURS_INT8, (OURS_BF16,), 1.4, 1.7),
+    Target(10, "tuning 135M, all: tokens/s over transformers", "tune-135m", "speed", OURS_TRAIN, HF_TUNE, 1.8, 2.2),
+    Target(10, "tuning 135M, all: tokens/s over the GEMM peak's", "tune-135m", "speed", OURS_TRAIN, (GEMM,)),
+    Target(10, "tuning 135M, LoRA: tokens/s over peft", "tune-135m", "speed", OURS_LORA, HF_LORA, 1.8, 2.2),
+    Target(
+        11, "tuning 135M: LoRA's peak memory over that of tuning every weight", "tune-135m", "memory", OURS_LORA,
+        (OURS_TRAIN,), 0.6,
+    ),
+    Target(12, "135M, one text, int8: tokens/s over transformers", "decode-135m", "speed", OURS_INT8, HF_DECODE, 2.0),
+    Target(
+        12, "135M, one text, int8: tokens/s over llama.cpp on the Q4_1 file", "decode-135m", "speed", OURS_INT8,
+        (LLAMA_CPP,), 0.8, 1.2,
+    ),
     Target(
         9, "first token from the command line, seconds", "first-token", "seconds", "command/generate",
         ("command/import-torch",), 3.0, 2.0,

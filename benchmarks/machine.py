@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16", "sve")
-LOCKED = ("torch", "transformers", "numpy", "tiktoken")
-PEERS = ("litgpt", "llms-from-scratch")
+LOCKED = ("torch", "transformers", "peft", "numpy", "tiktoken")
+PEERS = ("litgpt", "llms-from-scratch", "xllamacpp")
 
 
 def describe() -> dict[str, str]:

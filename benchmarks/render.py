@@ -37,6 +37,9 @@ METHOD = """## What runs
   the same random ids, with cross-entropy over all logits and gradients clipped at 1.
 - llms-from-scratch generates without a cache: its package's cached GPT-2 lacks the attributes its loop asks for. It
   is given 8 new tokens instead of 128, which favours it.
+- At SmolLM2-135M's shape transformers computes `LlamaForCausalLM`; `+lora` adds `peft`'s pairs of rank 16 to every
+  linear layer of the blocks, as ours does, and `+half` keeps the frozen weights in bf16. **llama.cpp** (`xllamacpp`)
+  generates from the published Q4_1 file in its own format; our weights and those of transformers are random there.
 - **limit/gemm**: the best of square products of 1,024, 2,048 and 4,096, sustained, in
   bf16 where that is fast. A training token counts
   6·N + 12·n_layer·d_model·T operations (N: parameters of the matrices; attention's masked half is counted).
@@ -55,7 +58,8 @@ make bench                                             # all of it, after instal
 .venv/bin/python -m benchmarks render                  # this page anew from docs/benchmarks.json
 ```
 
-The parts `pretrain-stage` and `quality` need the default run (`make repro`) to have been made; `+compile` needs a C++
+The parts `pretrain-stage` and `quality` need the default run (`make repro`) to have been made, and llama.cpp the file
+that `make repro PROFILE=smollm2` fetches; `+compile` needs a C++
 compiler. Leave the machine alone meanwhile: the ratios survive company, their spread does not. Every round is in
 [benchmarks.json](benchmarks.json).
 """

@@ -29,6 +29,8 @@ PARTS = (
     "pretrain-stage",
     "integrity",
     "decode-int8",
+    "tune-135m",
+    "decode-135m",
     "quality",
     "first-token",
     "scaling",

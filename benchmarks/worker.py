@@ -27,6 +27,7 @@ MODULES = {
     "transformers": "benchmarks.candidates.hugging_face",
     "litgpt": "benchmarks.candidates.litgpt",
     "llms-from-scratch": "benchmarks.candidates.book",
+    "llama.cpp": "benchmarks.candidates.llama_cpp",
     "limit": "benchmarks.candidates.limits",
     "command": "benchmarks.candidates.command",
 }

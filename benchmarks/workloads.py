@@ -17,6 +17,19 @@ GPT2: dict[str, Any] = {"vocab_size": 50257, "d_model": 768, "n_layer": 12, "n_h
 SMALL: dict[str, Any] = {"vocab_size": 50257, "d_model": 384, "n_layer": 6, "n_head": 6, "context_length": 256}
 DEFAULT: dict[str, Any] = {"vocab_size": 4096, "d_model": 256, "n_layer": 3, "n_head": 4, "context_length": 256}
 """The model of the default pipeline."""
+SMOLLM2: dict[str, Any] = {"vocab_size": 49152, "d_model": 576, "n_layer": 30, "n_head": 9, "context_length": 2048}
+LLAMA: dict[str, Any] = {
+    "positions": "rotary",
+    "rope_theta": 1e5,
+    "norm": "rmsnorm",
+    "mlp": "swiglu",
+    "mlp_hidden": 1536,
+    "n_kv_head": 3,
+    "bias": False,
+}
+"""What makes of that shape SmolLM2's."""
+LORA: dict[str, Any] = {"rank": 16, "alpha": 32}
+"""On every linear layer of the blocks."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +53,23 @@ class Workload:
     optimizer: str = "adamw"
     """Of our own training steps; peers always have AdamW."""
     variant: dict[str, Any] = field(default_factory=dict)
-    """Further fields of our ``GPTConfig``, for what is measured without peers; {}: GPT-2."""
+    """Further fields of our ``GPTConfig``; {}: GPT-2."""
 
     @property
     def matrix_parameters(self) -> int:
-        """Parameters that take part in matrix products: twelve d_model² a block, and the head."""
-        return 12 * self.n_layer * self.d_model**2 + self.vocab_size * self.d_model
+        """Parameters that take part in matrix products: the blocks' (of GPT-2 twelve d_model² each), and the head."""
+        C, heads = self.d_model, self.variant.get("n_kv_head") or self.n_head
+        attention = 2 * C * C + 2 * C * (C * heads // self.n_head)
+        width = self.variant.get("mlp_hidden")
+        mlp = 3 * C * width if width else 8 * C * C  # a gated one without a width of its own has as many
+        return self.n_layer * (attention + mlp) + self.vocab_size * C
 
     @property
     def parameters(self) -> int:
-        """All parameters of a GPT-2 of this shape: matrices, biases, norms, positions; the head is the embedding."""
+        """All parameters of a GPT-2 of this shape: matrices, biases, norms, positions; the head is the embedding.
+
+        Of another family they would be fewer.
+        """
         beside = self.n_layer * 13 * self.d_model + 2 * self.d_model + self.context_length * self.d_model
         return self.matrix_parameters + beside
 
@@ -69,6 +89,8 @@ WORKLOADS = {
     "decode-16": Workload("decode", **GPT2, batch=16, tokens=64, new_tokens=128),
     "decode-int8": Workload("decode", **GPT2, batch=1, tokens=64, new_tokens=128),
     "prefill-512": Workload("prefill", **GPT2, batch=1, tokens=512, new_tokens=1),
+    "tune-135m": Workload("train", **SMOLLM2, batch=16, tokens=128, variant=LLAMA),
+    "decode-135m": Workload("decode", **SMOLLM2, batch=1, tokens=64, new_tokens=128, variant=LLAMA),
     "first-token": Workload("command", **DEFAULT, batch=1, tokens=8, new_tokens=1),
 }
 
@@ -85,4 +107,6 @@ def workload(text: str) -> Workload:
 def shrunk(work: Workload) -> Workload:
     """The same kind of work in a hundredth of the time, to try the machinery; its numbers mean nothing."""
     small: dict[str, Any] = {"vocab_size": 1000, "d_model": 64, "n_layer": 2, "n_head": 2}
+    if work.variant:
+        small["variant"] = work.variant | {"mlp_hidden": 128, "n_kv_head": 1}
     return replace(work, **small, tokens=min(work.tokens, 64), new_tokens=min(work.new_tokens, 8))

@@ -1,4 +1,6 @@
-"""transformers: ``GPT2LMHeadModel`` with its default attention, and what its documentation offers."""
+"""transformers: ``GPT2LMHeadModel`` or ``LlamaForCausalLM`` with its default attention, and what its documentation
+offers; with ``+lora`` tuned by `peft`.
+"""
 
 from typing import Any
 
@@ -8,20 +10,36 @@ import transformers
 from benchmarks.candidates.training import training_unit
 from benchmarks.random_data import prompt
 from benchmarks.worker import Unit
-from benchmarks.workloads import Workload
+from benchmarks.workloads import LORA, Workload
 
 
 def build(work: Workload, setting: str) -> Unit:
-    """Settings: ``fp32`` or ``bf16``, with ``+eager`` (attention), ``+compile``, and for text ``+static`` (cache)."""
+    """Settings: ``fp32`` or ``bf16``, with ``+eager`` (attention), ``+compile``, and for text ``+static`` (cache).
+
+    For training also ``+lora``, and ``+half``: frozen weights in bfloat16.
+    """
     form, *extras = setting.split("+")
     attention = "eager" if "eager" in extras else "sdpa"
-    model = transformers.GPT2LMHeadModel._from_config(_config(work), attn_implementation=attention)
+    kind: Any = transformers.LlamaForCausalLM if work.variant else transformers.GPT2LMHeadModel
+    config = _llama_config(work) if work.variant else _config(work)
+    model = kind._from_config(config, attn_implementation=attention)
+    if "half" in extras:
+        model = model.to(torch.bfloat16)
+    if "lora" in extras:
+        model = _with_lora(model)
     if work.task == "train":
         cached = {} if form == "fp32" else {"use_cache": False}
         return training_unit(
             work, model, lambda x: model(x, **cached).logits, bf16=form == "bf16", compiled="compile" in extras
         )
     return _text(work, model.eval(), form, extras)
+
+
+def _with_lora(model: Any) -> Any:
+    import peft  # here, so that it takes no memory from what is measured without it
+
+    options: dict[str, Any] = {"r": LORA["rank"], "lora_alpha": LORA["alpha"], "target_modules": "all-linear"}
+    return peft.get_peft_model(model, peft.LoraConfig(**options, task_type="CAUSAL_LM"))
 
 
 def _config(work: Workload) -> Any:
@@ -36,6 +54,23 @@ def _config(work: Workload) -> Any:
         attn_pdrop=0.0,
         bos_token_id=0,
         eos_token_id=None,  # every text has its full length
+        pad_token_id=0,
+    )
+
+
+def _llama_config(work: Workload) -> Any:
+    return transformers.LlamaConfig(
+        vocab_size=work.vocab_size,
+        hidden_size=work.d_model,
+        intermediate_size=work.variant["mlp_hidden"],
+        num_hidden_layers=work.n_layer,
+        num_attention_heads=work.n_head,
+        num_key_value_heads=work.variant["n_kv_head"],
+        max_position_embeddings=work.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": work.variant["rope_theta"]},
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=None,
         pad_token_id=0,
     )
 

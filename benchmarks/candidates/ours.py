@@ -4,8 +4,10 @@ from itertools import cycle
 
 from benchmarks.random_data import prompt, training_batches
 from benchmarks.worker import Unit
-from benchmarks.workloads import Workload
+from benchmarks.workloads import LORA, Workload
 from gptcore import runtime
+from gptcore.adapters.config import AdapterConfig
+from gptcore.adapters.lora import attach
 from gptcore.config import GPTConfig
 from gptcore.inference.generate import generate
 from gptcore.inference.weights import for_inference
@@ -16,9 +18,11 @@ FORMATS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 def build(work: Workload, setting: str) -> Unit:
-    """Settings: ``auto`` for training; ``fp32``, ``bf16``, ``int8`` for text."""
+    """Settings: ``auto`` for training, with ``+lora``; ``fp32``, ``bf16``, ``int8`` for text."""
     runtime.configure()
     model = GPT(config_of(work))
+    if setting.endswith("+lora"):
+        attach(model, AdapterConfig(**LORA), seed=0)
     return _training(work, model) if work.task == "train" else _text(work, model, setting)
 
 
