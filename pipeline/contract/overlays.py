@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from gptcore.errors import ParameterError
 from pipeline.contract import plain_yaml
@@ -58,10 +59,12 @@ def changes(one: Mapping[str, Any], other: Mapping[str, Any], above: str = "") -
             yield name, None if a is _NOTHING else a, None if b is _NOTHING else b
 
 
-def _merge(document: Any, overlay: Mapping[str, Any]) -> None:
+def _merge(document: Any, overlay: Mapping[str, Any], *, in_section: bool = False) -> None:
     for key, value in overlay.items():
         if isinstance(value, Mapping) and isinstance(document.get(key), Mapping):
-            _merge(document[key], value)
+            _merge(document[key], value, in_section=True)
+        elif in_section and key not in document and document and isinstance(document, CommentedMap):
+            document.insert(len(document) - 1, key, value)  # the last key holds the space before the next section
         else:
             document[key] = value
 

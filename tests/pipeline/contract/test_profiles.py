@@ -75,7 +75,14 @@ def test_a_profile_is_merged_with_comments_kept(project: Project) -> None:
     assert in_force(project.root) == "tiny"
 
 
-@pytest.mark.parametrize("names", ["tiny", "own", "tiny+own", "gpt2-124m", "tiny+llama"])
+def test_a_value_that_the_file_does_not_name_stands_within_its_section(project: Project) -> None:
+    project.apply("smollm2")
+    section = project.text.partition("\nevaluate:\n")[2].partition("\n\n")[0]
+    assert "\n  context: 512\n" in section
+    assert project.text.count("\n\n") == TEXT.count("\n\n")
+
+
+@pytest.mark.parametrize("names", ["tiny", "own", "tiny+own", "gpt2-124m", "tiny+llama", "smollm2"])
 def test_there_and_back_the_file_is_the_same_to_the_byte(project: Project, names: str) -> None:
     project.apply(names)
     assert project.text != TEXT

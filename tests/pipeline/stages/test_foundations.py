@@ -28,26 +28,9 @@ from pipeline.stages.finetune_instruct import finetune_instruct
 from pipeline.stages.load_gpt2 import load_gpt2
 from pipeline.store.checkpoint import Checkpoint
 from pipeline.tracking.tracker import NullTracker
-from tests.gptcore.gguf_files import save_gguf
 from tests.gptcore.oracles import make_family
-from tests.gptcore.tokenizer.made import add_vocabulary, library, save
-
-ROWS = 448
-"""Of the embedding: 420 ids and some that none uses."""
-WAYS = ["directory", "gguf"]
-
-
-def foundation(folder: Path, way: str) -> Path:
-    """A tiny Llama with shared keys, as a directory or as one file."""
-    made = library("digits")
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
-    oracle = make_family("llama", vocab_size=ROWS, max_position_embeddings=128, tie_word_embeddings=True, **heads)
-    if way == "directory":
-        oracle.save_pretrained(folder / "llama")
-        return save(made, folder / "llama")
-    path = folder / "llama.gguf"
-    save_gguf(oracle, path, change=lambda writer: add_vocabulary(writer, made, "smollm"))
-    return path
+from tests.gptcore.tokenizer.made import library, save
+from tests.pipeline.published import ROWS, WAYS, tiny_llama
 
 
 @pytest.fixture
@@ -59,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(project: Path, way: str) -> dict[str, Any]:
-    source = foundation(project, way)
+    source = tiny_llama(project, way)
     return load_gpt2(source, project / "loaded", LoadGpt2Config(source=str(source))).metrics
 
 
@@ -68,12 +51,12 @@ def test_a_llama_with_its_own_vocabulary_is_a_foundation(project: Path, way: str
     metrics = loaded(project, way)
     assert (metrics["against"], metrics["greedy_equal"], metrics["token_ids_equal"]) == ("transformers", True, True)
     kept = load_vocabulary(project / "loaded")
-    assert kept.fingerprint == Tokenizer.load(foundation(project, way)).fingerprint
+    assert kept.fingerprint == Tokenizer.load(tiny_llama(project, way)).fingerprint
     assert (kept.n_vocab, load_model(project / "loaded").config.vocab_size) == (420, ROWS)
 
 
 def test_a_downloaded_file_is_a_foundation_and_keeps_its_origin(project: Path) -> None:
-    file = foundation(project, "gguf")
+    file = tiny_llama(project, "gguf")
     fetch(f"file://{file}", sha256_file(file), "Apache-2.0", project / "cache", project / "fetched")
     load_gpt2(project / "fetched", project / "loaded", LoadGpt2Config(source="fetched"))
     facts = {"uri": f"file://{file}", "licence": "Apache-2.0"}
@@ -143,14 +126,14 @@ def test_taught_to_label_texts_and_exported_it_is_a_llama_that_does(project: Pat
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_library_writes_with_it(project: Path, way: str) -> None:
-    command = [sys.executable, "-m", "gptcore", "generate", foundation(project, way), "Once", "--temperature", "0"]
+    command = [sys.executable, "-m", "gptcore", "generate", tiny_llama(project, way), "Once", "--temperature", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Once")
 
 
 def test_a_vocabulary_with_more_ids_than_rows_is_refused(project: Path) -> None:
-    source = foundation(project, "directory")
+    source = tiny_llama(project, "directory")
     save(library("digits", plain=tuple(f"<{n}>" for n in range(30))), source)
     with pytest.raises(DataError, match=f"expected an id for each of the {ROWS} rows"):
         load_gpt2(source, project / "loaded", LoadGpt2Config(source=str(source)))
