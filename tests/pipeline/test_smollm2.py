@@ -23,7 +23,7 @@ from tests.pipeline.published import tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
-    "finetune_classify": {"max_steps": 9, "batch_documents": 4, "adapter": {"blocks": 1}},
+    "finetune_classify": {"max_steps": 9, "batch_documents": 4, "adapter": {"blocks": 1}},  # as ``few``
     "finetune_instruct": {"max_steps": 4},
     "finetune_prefer": {"asked": 6, "tries": 2, "max_steps": 2, "batch_pairs": 2},
 }

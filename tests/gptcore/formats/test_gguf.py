@@ -59,9 +59,7 @@ def test_transformers_reads_the_same_from_it(tmp_path: Path):
 PACKED = [("F16", 2e-3), ("BF16", 2e-2), ("Q8_0", 3e-2), ("Q4_1", 0.4), ("Q5_0", 0.4)]
 
 
-@pytest.mark.parametrize(
-    ("kind", "band"), [("F16", 2e-3), ("BF16", 2e-2), ("Q8_0", 3e-2), ("Q4_1", 0.4), ("Q5_0", 0.4)]
-)
+@pytest.mark.parametrize(("kind", "band"), PACKED)
 def test_packed_numbers_are_those_of_the_package(tmp_path: Path, kind: str, band: float):
     oracle = make_family("llama", **WIDE)
     save_gguf(oracle, tmp_path / "m.gguf", kind)
