@@ -104,8 +104,8 @@ def needs(sections: Sections, root: Path, loaded: GPTConfig | None = None) -> It
     if tuned and _tunes_ours(sections, root):
         yield _tuning(*tuned, config, smaller, size)
     elif tuned and loaded:
-        smaller = f"{tuned[0]}.adapter.blocks, or load_gpt2.source to a smaller model"
-        yield _tuning(*tuned, loaded, smaller, smaller)
+        part = f"the part that is tuned ({tuned[0]}.adapter)"
+        yield _tuning(*tuned, loaded, part, part)
 
 
 def check(sections: Sections, root: Path, only: str = "") -> list[Need]:

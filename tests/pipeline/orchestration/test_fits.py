@@ -91,7 +91,7 @@ def test_a_foundation_from_elsewhere_is_measured_once_it_is_loaded(project: Path
     assert [need.section for need in fits.check(sections, project)] == ["pretrain"]  # it may still be another one
     assert fits.check(sections, project, only="pretrain")[0].parameters < 10**7
     with pytest.raises(
-        ParameterError, match=r"finetune_classify: needs .* lower finetune_classify\.adapter\.blocks, or"
+        ParameterError, match=r"finetune_classify: needs .* lower the part that is tuned \(finetune_classify\.adapter\)"
     ):
         fits.check(sections, project, only="finetune_classify")
     (loaded / "config.json").write_text("no JSON")
