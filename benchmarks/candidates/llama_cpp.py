@@ -18,9 +18,7 @@ FOUNDATION = Path("data/raw/foundation")
 
 def build(work: Workload, setting: str) -> Unit:
     """Setting: the format that the file has, such as ``q4_1``."""
-    found = sorted(FOUNDATION.glob(f"*.{setting}.gguf"), key=str) or sorted(
-        FOUNDATION.glob(f"*.{setting.upper()}.gguf")
-    )
+    found = [path for path in FOUNDATION.glob("*.gguf") if path.stem.lower().endswith(f".{setting}")]
     if work.task != "decode" or len(found) != 1:
         raise ValueError(f"{FOUNDATION}: expected one .{setting}.gguf to generate with; make repro PROFILE=smollm2")
     server = xllamacpp.Server(_parameters(found[0], work))

@@ -171,6 +171,15 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place in which stages can be called, with nothing tracked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("GPTCORE_TRACKING", "off")
+    return tmp_path
+
+
 @pytest.fixture(name="wait_for", scope="session")
 def wait_for_fixture() -> Any:
     return wait_for

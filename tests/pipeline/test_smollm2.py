@@ -31,14 +31,6 @@ SMALL: dict[str, Any] = {
 QUESTIONS = [("Say it.", letter, letter) for letter in "abcdefghijkl"]
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("GPTCORE_TRACKING", "off")
-    return tmp_path
-
-
 def sections(project: Path) -> dict[str, Any]:
     """All parameters with the profile, ``tiny`` and what is smaller still in force."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")

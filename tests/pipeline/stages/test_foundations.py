@@ -33,14 +33,6 @@ from tests.gptcore.tokenizer.made import library, save
 from tests.pipeline.published import ROWS, WAYS, tiny_llama
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("GPTCORE_TRACKING", "off")
-    return tmp_path
-
-
 def loaded(project: Path, way: str) -> dict[str, Any]:
     source = tiny_llama(project, way)
     return load_gpt2(source, project / "loaded", LoadGpt2Config(source=str(source))).metrics
