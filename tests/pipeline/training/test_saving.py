@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -97,23 +96,27 @@ def test_a_wrong_number_of_seconds_is_one_message(project: Path, given: str) -> 
     assert "Traceback" not in done.stderr
 
 
-# A training on a slow machine: each step takes a twentieth of a second more, and is told with the time of its end.
-SLOWED = """
-import sys, time
+# A training whose clock goes on by a second a step, so a busy machine changes nothing; each step is told.
+TICKING = """
+import functools, sys, time
 from pathlib import Path
-from gptcore.runtime import configure
 from pipeline.tracking.tracker import NullTracker
+from pipeline.training import run
 from tests.pipeline.training import tiny
 
-class Slow(NullTracker):
-    def log(self, metrics, step):
-        print(step, time.monotonic(), file=sys.stderr, flush=True)
-        time.sleep(0.05)
+taken = 0
 
-tiny.run(Path.cwd(), "killed", Slow(), max_steps=60, save_every=10**6, eval_every=10**6)
+class Telling(NullTracker):
+    def log(self, metrics, step):
+        global taken
+        taken += 1
+        print("step", step, file=sys.stderr, flush=True)
+        time.sleep(0.05)  # there is time to be killed in
+
+run.Saver = functools.partial(run.Saver, clock=lambda: float(taken))
+tiny.run(Path.cwd(), "killed", Telling(), max_steps=60, save_every=10**6, eval_every=10**6)
 """
-SECONDS, MARGIN = 0.5, 0.4
-"""Between saves, and for a step, a save, and the kill's own delay."""
+SECONDS = 7
 
 
 def test_a_killed_slow_training_loses_no_more_than_the_seconds_between_saves(project: Path) -> None:
@@ -123,38 +126,37 @@ def test_a_killed_slow_training_loses_no_more_than_the_seconds_between_saves(pro
     for state in states.glob("*/step-*"):  # of the training that is now done again under the same name
         assert checkpoint.latest(state.parent) == state
         subprocess.run(["rm", "-rf", str(state.parent)], check=True)
-    delays, step = random.Random(8), 0
+    steps, saved = random.Random(8), 0
     for _ in range(2):
-        command = [sys.executable, "-c", SLOWED]
-        environment = {**os.environ, "PYTHONPATH": str(tiny.ROOT), "GPTCORE_SAVE_SECONDS": str(SECONDS)}
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr
-            ended: dict[int, float] = {}
-            until = None
-            for line in process.stderr:
-                ended |= told(line)
-                until = until or (time.monotonic() + delays.uniform(0.6, 1.2) if ended else None)
-                if until and time.monotonic() > until:
-                    process.send_signal(signal.SIGKILL)
-                    killed = time.monotonic()
-                    break
-            for line in process.stderr:
-                ended |= told(line)
+        last = kill_after(project, saved + SECONDS + 1 + steps.randrange(SECONDS))
         (directory,) = states.iterdir()
         newest = checkpoint.latest(directory)
         assert newest is not None
-        saved = int(newest.name.removeprefix("step-"))
-        assert saved > step
-        assert killed - ended[saved] < SECONDS + MARGIN
-        step = saved
+        begun, saved = saved, int(newest.name.removeprefix("step-"))
+        assert saved > begun
+        assert last - saved <= SECONDS  # and the step that was under way
     tiny.run(project, "killed", max_steps=60, save_every=10**6, eval_every=10**6)
     assert hashes(project, "killed") == expected
 
 
-def told(line: str) -> dict[int, float]:
-    """Step → the time of its end, where the line tells that."""
+def kill_after(project: Path, step: int) -> int:
+    """Train until ``step`` is told, kill it, and return the last step that was told."""
+    command = [sys.executable, "-c", TICKING]
+    environment = {**os.environ, "PYTHONPATH": str(tiny.ROOT), "GPTCORE_SAVE_SECONDS": str(SECONDS)}
+    last = 0
+    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            last = told(line) or last
+            if last >= step:
+                process.send_signal(signal.SIGKILL)
+    return last
+
+
+def told(line: str) -> int | None:
+    """The step, where the line tells one."""
     words = line.split()
-    return {int(words[0]): float(words[1])} if len(words) == 2 and words[0].isdigit() else {}
+    return int(words[1]) if len(words) == 2 and words[0] == "step" else None
 
 
 def hashes(project: Path, out: str) -> dict[str, str]:
