@@ -19,6 +19,8 @@ os.environ.setdefault("GPTCORE_CACHE", str(PROJECT / "data" / ".cache"))
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+settings.register_profile("patient", settings(), deadline=None)  # how long an example takes, a busy machine decides
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,10 @@ def load_model(directory: Path | str) -> GPT:
     What the weights' file says of itself is held against ``config.json`` first: nothing is built for a directory in
     which the two disagree, nor a model that this machine's memory can't hold.
     """
-    directory = Path(directory)
-    fields = read_config(directory)
+    return _language_model(Path(directory), read_config(Path(directory)))
+
+
+def _language_model(directory: Path, fields: dict[str, Any]) -> GPT:
     layout, config = format_of(fields), gpt_config(directory, fields)
     layout.check(directory, config)
     _check_memory(directory, config)
@@ -78,8 +80,10 @@ def load_model(directory: Path | str) -> GPT:
 
 def load_classifier(directory: Path | str) -> Classifier:
     """The sequence classifier (as ``GPT2ForSequenceClassification``) in ``directory``, as `load_model`."""
-    directory = Path(directory)
-    fields = read_config(directory)
+    return _classifier(Path(directory), read_config(Path(directory)))
+
+
+def _classifier(directory: Path, fields: dict[str, Any]) -> Classifier:
     layout, config = format_of(fields), gpt_config(directory, fields)
     names, pad_id = _labels(directory, fields, config)
     layout.check(directory, config, len(names))
@@ -91,7 +95,9 @@ def load_classifier(directory: Path | str) -> Classifier:
 
 def load_any(directory: Path | str) -> Model:
     """What ``directory`` says it holds."""
-    return load_classifier(directory) if is_classifier(read_config(Path(directory))) else load_model(directory)
+    directory = Path(directory)
+    fields = read_config(directory)  # once: it may be of megabytes
+    return (_classifier if is_classifier(fields) else _language_model)(directory, fields)
 
 
 def save_model(

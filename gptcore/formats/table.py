@@ -227,10 +227,10 @@ def missing(stored: Mapping[str, Any], names: Iterable[str], optional: str = "")
     return [f"{key}: missing" for key in names if key not in stored and key != optional]
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Raise ``ValueError`` with the first of ``problems``, if there are any."""
+def refuse(problems: Sequence[str], untold: int = 0) -> None:
+    """Raise ``ValueError`` with the first of ``problems``, if there are any; so many more are ``untold``."""
     if problems:
-        raise ValueError("; ".join(_first(problems)))
+        raise ValueError("; ".join(_first(problems, untold)))
 
 
 def wrong_sizes(stored: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
@@ -273,9 +273,9 @@ def _not_finite(tensor: Tensor) -> str | None:
     return f"expected finite numbers, found {int((~finite).sum())} that are not"
 
 
-def _first(problems: Sequence[str]) -> list[str]:
-    more = [f"… and {len(problems) - MOST_PROBLEMS:,} more"] * (len(problems) > MOST_PROBLEMS)
-    return [*problems[:MOST_PROBLEMS], *more]
+def _first(problems: Sequence[str], untold: int = 0) -> list[str]:
+    untold += max(0, len(problems) - MOST_PROBLEMS)
+    return [*problems[:MOST_PROBLEMS], *([f"… and {untold:,} more"] if untold else [])]
 
 
 def _short(name: str) -> str:

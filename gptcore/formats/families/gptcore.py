@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import TableFormat, missing, refuse
+from gptcore.formats.table import MOST_PROBLEMS, TableFormat, missing, refuse
 from gptcore.rope_scaling import RopeScaling
 from gptcore.untrusted import shown
 
@@ -21,10 +21,6 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
     known = {field.name: type(field.default) for field in fields(GPTConfig)}
     sizes = ("vocab_size", "context_length", "d_model", "n_layer", "n_head")
     problems = missing(stored, dict.fromkeys(sizes))
-    problems += [
-        f"{shown(key)[1:-1]}: unknown to this version of gptcore"
-        for key in sorted(set(stored) - set(known) - _ENVELOPE)
-    ]
     values = {name: stored[name] for name in known if name in stored and name != "rope_scaling"}
     problems += [
         f"{name} = {shown(value)}: expected {_IN_WORDS[known[name]]}"
@@ -33,7 +29,9 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
     ]
     if not isinstance(scaling := stored.get("rope_scaling"), dict | None):
         problems.append(f"rope_scaling = {shown(scaling)}: expected an object or null")
-    refuse(problems)
+    unknown = sorted(set(stored) - set(known) - _ENVELOPE)  # of a hostile file hundreds of thousands
+    told = [f"{shown(key)[1:-1]}: unknown to this version of gptcore" for key in unknown[:MOST_PROBLEMS]]
+    refuse(problems + told, untold=len(unknown) - len(told))
     return GPTConfig(**values, rope_scaling=RopeScaling(**scaling) if scaling else None)
 
 
