@@ -117,6 +117,8 @@ class _Window:
         self._refill(ids)
 
     def next_logits(self) -> Tensor:
+        if self.model.step is not None and self.padding is None and self.pending.shape == (1, 1):
+            return self.model.step(int(self.pending), self.cache)
         hidden = self.model.hidden(self.pending, padding=self.padding, cache=self.cache)
         return self.model.head(hidden[:, -1]).float()  # (B, V); searching bfloat16 takes six times as long
 

@@ -1,7 +1,8 @@
 """Matrices for a model that only computes forward: laid out for oneDNN, or rounded to int8.
 
 int8 is weight-only: each row of a matrix by its own scale, symmetric, the sums in float32 (as LLM.int8 without
-outliers; Dettmers et al., 2022).  Its kernel is made for few rows; prompts are multiplied in bfloat16.
+outliers; Dettmers et al., 2022).  Its kernel is made for few rows; prompts are multiplied in bfloat16, or where that is
+slow in float32: without bfloat16 instructions 64 tokens of SmolLM2 took 1.2 s.
 The plain reference of both is ``F.linear`` with the same numbers (tests/gptcore/inference).
 """
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptcore.runtime import has_fast_bfloat16
 from gptcore.torch_internals import can_pack, int8_linear, pack, packed_linear
 
 FEW = 8
@@ -37,7 +39,7 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """x·Wᵀ + b with W as int8, a scale for each of its rows, and x in bfloat16."""
+    """x·Wᵀ + b with W as int8, a scale for each of its rows, and x in bfloat16, or float32 where that is faster."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -48,10 +50,11 @@ class Int8Linear(nn.Module):
         self.bias = bias.to(torch.bfloat16, copy=True) if bias is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+        rows = x.reshape(-1, x.shape[-1])
         if len(rows) <= FEW:
-            y = int8_linear(rows, self.weight, self.scale)
+            y = int8_linear(rows.to(torch.bfloat16).contiguous(), self.weight, self.scale)
         else:
-            y = (rows @ self.weight.to(torch.bfloat16).T) * self.scale
+            dtype = torch.bfloat16 if has_fast_bfloat16(x.device.type) else torch.float32
+            y = (rows.to(dtype) @ self.weight.to(dtype).T) * self.scale
         y = y.view(*x.shape[:-1], len(self.weight))
         return y if self.bias is None else y + self.bias

@@ -13,7 +13,7 @@ holds the logits of a group of tokens at a time, once.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class GPT(nn.Module):
 
     labels: Sequence[str] = ()
     """Of a classifier; a language model has none."""
+    step: Callable[[int, KVCache], Tensor] | None = None
+    """A faster way to the logits (1, V) after one more token of one text; a copy for inference may have one."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
