@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.errors import GPTCoreError
+from tests.processor import slowness
 
-SECONDS, MEGABYTES = 1.0, 512
+SECONDS, MEGABYTES = 1.0 * slowness(), 512
 """Within which bad input is refused, after imports and above the process's baseline."""
 PATIENCE_SECONDS = 8.0
 """After which a child hangs: of the clock, without the time that it waited for a processor on a busy machine."""

@@ -88,7 +88,7 @@ def refused() -> None:
 
 
 def compute() -> None:
-    until = time.process_time() + 1.2
+    until = time.process_time() + 1.2 * bounded.SECONDS
     while time.process_time() < until:
         pass
 

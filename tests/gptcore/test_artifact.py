@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gptcore.artifact import MANIFEST, canonical_json, commit, open_verified, read_manifest, write_atomically
 from gptcore.errors import DataError, DiskError
+from tests.processor import slowness
 
 CONTENT = {"weights.bin": bytes(range(256)) * 3, "sub/notes.txt": "Größe 3 µm\n".encode(), "empty": b""}
 
@@ -276,7 +277,7 @@ def test_a_manifest_that_is_none_is_refused_at_once(tmp_path: Path, name: str):
     start = time.process_time()
     with pytest.raises(DataError, match=r"manifest\.json: not a manifest of this project \(") as error:
         open_verified(directory)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < slowness()
     assert len(str(error.value)) < 1_000
 
 

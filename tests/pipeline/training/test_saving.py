@@ -87,12 +87,21 @@ def test_without_a_state_there_is_nothing_to_go_on_from(saver: Saver) -> None:
     assert (step, history.curve, saver.newest) == (0, [], None)
 
 
+WRONG = "GPTCORE_SAVE_SECONDS={}: expected a number of seconds of at least 0"
+
+
 @pytest.mark.parametrize("given", ["soon", "-1", "nan"])
-def test_a_wrong_number_of_seconds_is_one_message(project: Path, given: str) -> None:
+def test_a_wrong_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv(saving.VARIABLE, given)
+    with pytest.raises(ParameterError, match=f"^{WRONG.format(given)}$"):
+        saving.seconds()
+
+
+def test_a_wrong_number_of_seconds_is_one_message(project: Path) -> None:
     tiny.set_params(project)
-    done = tiny.command(project, *tiny.PRETRAIN, GPTCORE_SAVE_SECONDS=given)
+    done = tiny.command(project, *tiny.PRETRAIN, GPTCORE_SAVE_SECONDS="soon")
     assert done.returncode == ParameterError.exit_code
-    assert f"GPTCORE_SAVE_SECONDS={given}: expected a number of seconds of at least 0" in done.stderr
+    assert WRONG.format("soon") in done.stderr
     assert "Traceback" not in done.stderr
 
 
