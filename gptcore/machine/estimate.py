@@ -237,11 +237,11 @@ def _kept_bytes(config: GPTConfig, size: int) -> int:
     """Kept for the backward pass, per token and layer.
 
     Both norms' inputs in float32; in the products' format both norms' outputs, queries, keys, values,
-    attention's output, and of the MLP what goes into and comes out of its activation (gate, up and both their
-    products where it is gated).
+    attention's output, and of the MLP what goes into and comes out of its activation (gate, up and their product where
+    it is gated).
     """
     attention = 2 * config.d_model + config.qkv_width + config.attention_width
-    return 2 * 4 * config.d_model + size * (attention + (4 if config.gated else 2) * config.mlp_width)
+    return 2 * 4 * config.d_model + size * (attention + (3 if config.gated else 2) * config.mlp_width)
 
 
 def _attention_flops(config: GPTConfig) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptcore.config import GPTConfig
+from gptcore.kernels.swiglu import swiglu
 
 
 class MLP(nn.Module):
@@ -34,8 +35,8 @@ class SwiGLU(nn.Module):
         self.proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.fc(x).chunk(2, dim=-1)  # (B, T, mlp_width) each
-        return F.dropout(self.proj(F.silu(gate) * up), self.dropout, self.training)  # (B, T, C)
+        x = swiglu(self.fc(x))  # (B, T, mlp_width)
+        return F.dropout(self.proj(x), self.dropout, self.training)  # (B, T, C)
 
 
 def mlp(config: GPTConfig) -> nn.Module:
