@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from gptcore.muon import muon
 from gptcore.train_config import OptimConfig
 
 
@@ -79,13 +80,11 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
     is_muon: Callable[[str, Tensor], bool] = lambda name, p: (  # noqa: E731
         config.optimizer == "muon" and p.ndim == 2 and "blocks." in name
     )
-    muon = [p for n, p in named if is_muon(n, p)]
+    matrices = [p for n, p in named if is_muon(n, p)]
     rest = [p for n, p in named if not is_muon(n, p)]
     members: list[torch.optim.Optimizer] = [_adamw(rest, config)] if rest else []
-    if muon:
-        members.append(
-            torch.optim.Muon(muon, lr=config.muon_learning_rate, weight_decay=config.weight_decay, nesterov=True)
-        )
+    if matrices:
+        members.append(muon(matrices, config.muon_learning_rate, config.weight_decay))
     return Optimizers(members)
 
 

@@ -190,7 +190,8 @@ def _step_parts(config: GPTConfig, machine: "Machine", tokens: int, optimizer: s
     products = 6 * matrix_parameters(config) * tokens / peak
     update = UPDATE_BYTES * parameters(config) / machine.bandwidth
     if optimizer == "muon":
-        update += _newton_schulz_flops(config) / machine.bfloat16_flops
+        rate = machine.bfloat16_flops if machine.packs_bfloat16 else machine.float32_flops
+        update += _newton_schulz_flops(config) / rate
     return {
         "products": products,
         "attention": _attention_flops(config) * tokens / (ATTENTION_SHARE * peak),

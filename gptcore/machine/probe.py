@@ -20,7 +20,7 @@ import torch
 from gptcore import runtime
 from gptcore.machine.identity import machine_class
 from gptcore.memory import memory, system_text
-from gptcore.torch_internals import cpu_instructions
+from gptcore.torch_internals import can_pack, cpu_instructions
 
 SIZE = 2048
 """Rows and columns of the products that are timed; at 1,024 the reference machine is within 5 %."""
@@ -62,6 +62,8 @@ class Machine:
     gpus: tuple[str, ...]
     machine_class: str
     """Equal on machines that compute the same bits."""
+    packs_bfloat16: bool = True
+    """Whether oneDNN multiplies in bfloat16, if only by emulating it: then Muon does (`muon.py`)."""
 
     def peak(self, dtype: str = "auto") -> float:
         """FLOP/s of matrix products in ``dtype`` (auto, float32, bfloat16)."""
@@ -91,6 +93,7 @@ def probe(seconds: float = PROBE_SECONDS) -> Machine:
         keeps_buffers=runtime.settings()["allocator"] != "left alone",
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         machine_class=machine_class(),
+        packs_bfloat16=can_pack(torch.bfloat16),
     )
 
 
