@@ -3,14 +3,15 @@
 import time
 from functools import cache
 
-REFERENCE_SECONDS = 0.06
-"""What ``_work`` takes on the machines on which the limits were set."""
+REFERENCE_SECONDS, MOST = 0.06, 4.0
+"""Half of what ``_work`` takes on the slowest processor seen, which the limits were too short for; and no limit grows
+beyond so many times."""
 
 
 @cache
 def slowness() -> float:
-    """At least 1: the seconds here in which the reference does a second of plain Python."""
-    return max(1.0, min(_work() for _ in range(3)) / REFERENCE_SECONDS)
+    """1 to ``MOST``: the seconds here in which the reference does a second of plain Python."""
+    return min(MOST, max(1.0, min(_work() for _ in range(3)) / REFERENCE_SECONDS))
 
 
 def _work() -> float:

@@ -2,7 +2,7 @@
 
 A product multiplies an int8 weight, widened, with a float32 channel, as fast as the memory delivers; between the
 products there is nothing to wait for.  It is `model/` a second time, for B = T = 1; tests hold it to the first
-(tests/gptcore/inference/test_one_token.py).  Compiling takes 15 s, once for a processor and version: the result is kept
+(tests/gptcore/inference/test_one_token.py).  Compiling takes 16 s, once for a processor and version: the result is kept
 in ``__pycache__``, or where numba keeps such things of a read-only installation.
 
 Sums may be taken in any order, as vectors need it, but one thread takes all of a row: the number of threads changes no

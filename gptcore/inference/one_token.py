@@ -4,7 +4,7 @@ A single token is hundreds of products and steps between them, too small for PyT
 blocks) on two cores without AVX-512, a token took 36 ms or more, 23 of them in int8 products that their arithmetic
 bounds, the rest between the operations.  Compiled it takes 12, in which the memory delivers the weights at 11 GB/s.
 
-Costs: numba and LLVM, 200 MB beside PyTorch's; half a second of loading, and what compiling takes the first time.  With
+Costs: numba and LLVM, 200 MB beside PyTorch's; a second of loading, and what compiling takes the first time.  With
 GNU's OpenMP in the system numba shares its threads; without it numba has a pool of its own, whose threads wake slower
 (26 ms).  Rejected: ``torch.compile``, which needs a C++ compiler and half a minute a process; PyTorch's 4-bit product,
 which without AVX-512 takes longer (15.7 ms for the matrices alone) and rounds more.

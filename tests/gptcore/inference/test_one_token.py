@@ -12,7 +12,7 @@ from tests.gptcore.inference.test_weights import each_option
 
 BAND = 0.02
 """Error of the logits relative to the logits, both as root mean squares: the modules round each product to bfloat16,
-the compiled step none.  Measured on these models: at most 0.008."""
+the compiled step none.  Measured with four seeds of each of these models: at most 0.0163."""
 
 
 def by_modules(model: GPT, ids: Tensor, prompt: int) -> Tensor:
