@@ -9,7 +9,8 @@ own, for its rows of ours; the family's table says which these are (`formats/tab
 What it costs, of the processor's time for a step of full tuning (AdamW, rank 8 on every linear layer, 4·256 tokens):
 0.7 for GPT-2 (124M), because the gradients of frozen matrices are not computed, and 0.9 for the default model, whose
 products are small.  Tuning the last two blocks takes 0.5 and 0.8.  Frozen weights have neither gradients nor
-moments, which are three quarters of what full tuning holds for its weights.
+moments, which are three quarters of what full tuning holds for its weights, and where the products are in bfloat16 no
+rounded copy lives until the backward pass (`kernels/low_rank.py`).
 
 The numbers are drawn from a generator of their own, so that they depend on the seed alone; dropout in training
 is seeded by the loop at every step (`train.py`), as every other is.
@@ -34,6 +35,7 @@ from gptcore.formats.directory import OWN, portable
 from gptcore.formats.families import FAMILIES
 from gptcore.formats.parts import Part
 from gptcore.formats.table import Model, TableFormat
+from gptcore.kernels.low_rank import add_, add_low_rank
 from gptcore.model import Classifier
 from gptcore.ranges import wrong
 from gptcore.untrusted import shown
@@ -75,17 +77,21 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, in) → (…, out)"""
-        y = self.base(x)
-        added, place = list[Tensor](), 0
-        for key, (start, end) in self.rows.items():
-            if place < start:
-                added.append(y.new_zeros(*y.shape[:-1], start - place))
-            thin = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A[key])  # (…, rank)
-            added.append(F.linear(self.scale * thin, self.lora_B[key]))  # (…, end - start)
-            place = end
-        if place < y.shape[-1]:
-            added.append(y.new_zeros(*y.shape[:-1], y.shape[-1] - place))
-        return y + (torch.cat(added, dim=-1) if len(added) > 1 else added[0])
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
+        pairs, rows = list(self.rows), list(self.rows.values())
+        thin, wide = self._thin(x, pairs), [self.lora_B[key] for key in pairs]
+        if not torch.is_grad_enabled():  # the base may be what a copy for inference has (`inference/weights.py`)
+            return add_(self.base(x), thin, wide, rows, self.scale)
+        return add_low_rank(x, self.base.weight, self.base.bias, thin, wide, rows, self.scale)
+
+    def _thin(self, x: Tensor, pairs: Iterable[str]) -> Tensor:
+        """x·Aᵀ of each pair, side by side (…, pairs·rank)."""
+        matrices = [self.lora_A[key] for key in pairs]
+        if self.dropout and self.training:  # a mask for each
+            return torch.cat([F.linear(F.dropout(x, self.dropout), A) for A in matrices], dim=-1)
+        return F.linear(x, torch.cat(matrices))
 
     def merged(self) -> nn.Linear:
         """The linear layer with the products in its matrix."""

@@ -55,6 +55,7 @@ CONFLICT = "<<<<<<<"
 def main(arguments: Sequence[str] | None = None) -> int:
     """DVC's command line; returns its exit code."""
     project.quiet()
+    project.lean()
     mend_lock_table()
     harden()
     from dvc.cli import main as dvc
