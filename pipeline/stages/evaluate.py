@@ -15,7 +15,7 @@ Samples are computed in float32, one by one, each from a seed of its own: a prom
 the others as they are.  With the default parameters the stage takes 15 s of one core.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from pipeline.store.view import Outcome
 from pipeline.store.vocabulary import Vocabulary
 from pipeline.tasks import prompting
 from pipeline.tasks.sets import TASKS, Amount, TaskData
+from pipeline.tracking.progress import measuring
 from pipeline.tracking.tracker import Tracker
 
 
@@ -53,6 +54,9 @@ class Contender:
     tokenizer: Tokenizer
     context: int
     """Tokens that it sees at once."""
+
+    def __str__(self) -> str:
+        return " and ".join(self.names)
 
 
 def evaluate(
@@ -75,18 +79,20 @@ def evaluate(
 
     baselines = held_out.compressors(train, test) | held_out.ngrams(train, test)
     language: dict[str, dict[str, Any]] = {}
-    for contender in contenders:
-        scores = held_out.language(
-            contender.model,
-            contender.tokenizer,
-            test,
-            context=contender.context,
-            stride=cfg.stride,
-            batch_windows=cfg.batch_windows,
-        )
-        language |= dict.fromkeys(contender.names, scores)
-    samples = [sample for contender in contenders for sample in _samples(contender, cfg)]
-    answers = [answer for contender in contenders for answer in _answers(contender, tasks, cfg)]
+    with measuring("evaluate", len(contenders) * _measurements(tasks, cfg)) as begin:
+        for contender in contenders:
+            begin(f"bits/byte of {contender}")
+            scores = held_out.language(
+                contender.model,
+                contender.tokenizer,
+                test,
+                context=contender.context,
+                stride=cfg.stride,
+                batch_windows=cfg.batch_windows,
+            )
+            language |= dict.fromkeys(contender.names, scores)
+        samples = [sample for contender in contenders for sample in _samples(contender, cfg, begin)]
+        answers = [answer for contender in contenders for answer in _answers(contender, tasks, cfg, begin)]
 
     others = {"tokens": tokens, "tokenizer": tokenizer, "raw": raw}
     inputs = {name: model.content_hash for name, model in models.items()}
@@ -152,7 +158,13 @@ def _tasks(data: TaskData, cfg: EvaluateConfig) -> dict[str, Asked]:
 # --- the measurements -------------------------------------------------------------------------------------
 
 
-def _samples(contender: Contender, cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:
+def _measurements(tasks: Mapping[str, Asked], cfg: EvaluateConfig) -> int:
+    """How many there are of a model: its bits/byte, its samples together, each task with each number of shots."""
+    return 2 + len(tasks) * len(cfg.shots)
+
+
+def _samples(contender: Contender, cfg: EvaluateConfig, begin: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    begin(f"samples of {contender}")
     for prompt in cfg.prompts:
         for temperature in cfg.temperatures:
             text = _continuation(contender, prompt, temperature, cfg)
@@ -170,10 +182,13 @@ def _continuation(contender: Contender, prompt: str, temperature: float, cfg: Ev
     return tokenizer.decode(filter(tokenizer.has_text, new))
 
 
-def _answers(contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConfig) -> Iterator[dict[str, Any]]:
+def _answers(
+    contender: Contender, tasks: Mapping[str, Asked], cfg: EvaluateConfig, begin: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """A row a task, number of shots and name of the model."""
     for task_name, asked in tasks.items():
         for shots in cfg.shots:
+            begin(f"{task_name} by {contender}, {shots} examples shown")
             solved = prompting.solve(
                 contender.model,
                 contender.tokenizer,

@@ -16,6 +16,7 @@ PATIENCE_SECONDS = 2.0
 """Work of an unknown length that is done sooner shows nothing."""
 STEPS = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
 PIECES = "{desc}: {percentage:3.0f}% of the activations that it keeps, {remaining} left"
+MEASUREMENTS = "{desc}: {n_fmt} of {total_fmt} measured in {elapsed}{postfix}"
 DOCUMENTS = "{desc}: {n_fmt} of {total_fmt} documents read{postfix}"
 
 
@@ -46,6 +47,23 @@ def reading(stage: str, documents: int, then: str) -> Iterator[Callable[[int, bo
             bar.update(read - bar.n)
 
         yield watch
+
+
+@contextmanager
+def measuring(stage: str, measurements: int) -> Iterator[Callable[[str], None]]:
+    """Yield what is to be told the name of each measurement when it begins; they take very different times."""
+    with _bar(MEASUREMENTS, total=measurements, desc=stage) as bar:
+        names: list[str] = []
+
+        def begin(name: str) -> None:
+            bar.set_postfix_str(f"now {name}", refresh=False)
+            bar.n = len(names)
+            bar.refresh()  # each has its line: minutes may pass until the next
+            names.append(name)
+
+        yield begin
+        bar.set_postfix_str("", refresh=False)
+        bar.n = len(names)
 
 
 def _bar(shown: str, **options: Any) -> "tqdm[None]":

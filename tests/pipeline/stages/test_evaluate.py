@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import random
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -362,6 +363,22 @@ def test_different_models_are_measured_each(world: World, result: Result, tmp_pa
     with open(tmp_path / "out" / "prompting.csv", newline="") as file:
         rows = [(row["task"], row["model"], row["shots"]) for row in csv.DictReader(file)]
     assert len(set(rows)) == len(rows) == 2 * 2 * 2
+
+
+def test_it_tells_what_it_measures(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = replace(CONFIG, shots=[0], tasks=["instruction"])
+    world.run(tmp_path / "evaluation", cfg, loaded=world.root / "other")
+    told = filter(None, map(str.strip, capsys.readouterr().err.splitlines()))
+    lines = [re.sub(r" in \d\d:\d\d(, now)?", "", line) for line in told]
+    assert lines[1:] == [
+        "evaluate: 0 of 6 measured bits/byte of pretrained",
+        "evaluate: 1 of 6 measured bits/byte of loaded",
+        "evaluate: 2 of 6 measured samples of pretrained",
+        "evaluate: 3 of 6 measured samples of loaded",
+        "evaluate: 4 of 6 measured instruction by pretrained, 0 examples shown",
+        "evaluate: 5 of 6 measured instruction by loaded, 0 examples shown",
+        "evaluate: 6 of 6 measured",
+    ]
 
 
 def test_equal_weights_with_other_heads_are_another_model(world: World, tmp_path: Path) -> None:
