@@ -20,6 +20,7 @@ from gptcore.objectives.response import Example, conversation_examples, instruct
 from gptcore.prompt import prompt_ids
 from gptcore.tokenizer import Tokenizer
 from pipeline.tasks.instructions import Instruction
+from pipeline.tracking.progress import answering
 
 BATCH_ROWS = 64
 
@@ -44,14 +45,18 @@ def answer_ids(
     """
     prompts = [prompt_ids(encoder, e.instruction, e.input, e.history) for e in entries]
     answers: list[list[int]] = [[] for _ in prompts]
-    for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
-        width = max(len(prompts[i]) for i in chunk)
-        ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
-        real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
-        seed = random.Random(f"{key}/{number}").getrandbits(63)
-        new = generate(model, ids, max_new_tokens, temperature=temperature, seed=seed, stop=encoder.stop, padding=real)
-        for i, row in zip(chunk, new[:, width:].tolist(), strict=True):
-            answers[i] = row[: row.index(encoder.stop) + 1] if encoder.stop in row else row
+    with answering("answers", len(prompts)) as bar:
+        for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
+            width = max(len(prompts[i]) for i in chunk)
+            ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
+            real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
+            seed = random.Random(f"{key}/{number}").getrandbits(63)
+            new = generate(
+                model, ids, max_new_tokens, temperature=temperature, seed=seed, stop=encoder.stop, padding=real
+            )
+            for i, row in zip(chunk, new[:, width:].tolist(), strict=True):
+                answers[i] = row[: row.index(encoder.stop) + 1] if encoder.stop in row else row
+            bar.update(len(chunk))
     return answers
 
 

@@ -17,6 +17,7 @@ PATIENCE_SECONDS = 2.0
 STEPS = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
 PIECES = "{desc}: {percentage:3.0f}% of the activations that it keeps, {remaining} left"
 MEASUREMENTS = "{desc}: {n_fmt} of {total_fmt} measured in {elapsed}{postfix}"
+ANSWERS = "{desc}: {n_fmt} of {total_fmt} instructions answered, {remaining} left"
 DOCUMENTS = "{desc}: {n_fmt} of {total_fmt} documents read{postfix}"
 
 
@@ -64,6 +65,13 @@ def measuring(stage: str, measurements: int) -> Iterator[Callable[[str], None]]:
         yield begin
         bar.set_postfix_str("", refresh=False)
         bar.n = len(names)
+
+
+@contextmanager
+def answering(stage: str, instructions: int) -> Iterator["tqdm[None]"]:
+    """Of what a model is asked; nothing stays on a terminal, where it may stand below a training's line."""
+    with _bar(ANSWERS, desc=stage, total=instructions, delay=PATIENCE_SECONDS, miniters=0, leave=False) as bar:
+        yield bar
 
 
 def _bar(shown: str, **options: Any) -> "tqdm[None]":
