@@ -4,13 +4,6 @@
 (other counts give other bits), keeps large buffers from going back to the kernel after every step (where page
 faults are dear they cost a training step more than its arithmetic: 1,200 → 2,200 tokens/s was seen for a
 model of 30M parameters), and on a GPU asks for deterministic kernels.
-
-PyTorch asks for aligned memory, which glibc cuts out of a larger piece.  The slivers at its two ends go to small
-objects; when the buffer is freed it cannot grow together with them, and is too short for the next of its own size: of
-3.5 GB that tuning SmolLM2 with LoRA took, 1.5 were such gaps.  Without glibc's two caches of small pieces most slivers
-are free when the buffer is: 2.7 GB, in the same time.  One of the two is switched off here, the other by
-``GLIBC_TUNABLES=glibc.malloc.tcache_count=0`` in the environment of a process before it starts, which is how
-``dvc repro`` starts the stages (`pipeline/project.py`).
 """
 
 import contextlib
@@ -24,9 +17,8 @@ import torch
 from gptcore import POLICY_IN_FORCE
 from gptcore.torch_internals import cpu_instructions
 
-_MALLOPT = {"M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 64 * 2**20), "M_MMAP_MAX": (-4, 0), "M_MXFAST": (1, 0)}
-"""glibc's ``mallopt``, name → (number in malloc.h, value): give nothing back, grow in large steps, map nothing,
-keep no freed piece apart from its neighbours."""
+_MALLOPT = {"M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 64 * 2**20), "M_MMAP_MAX": (-4, 0)}
+"""glibc's ``mallopt``, name → (number in malloc.h, value): give nothing back, grow in large steps, map nothing."""
 
 
 def configure() -> None:

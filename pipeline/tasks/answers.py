@@ -47,17 +47,24 @@ def answer_ids(
     answers: list[list[int]] = [[] for _ in prompts]
     with answering("answers", len(prompts)) as bar:
         for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
-            width = max(len(prompts[i]) for i in chunk)
-            ids = torch.tensor([[encoder.eot] * (width - len(prompts[i])) + prompts[i] for i in chunk])
-            real = torch.tensor([[False] * (width - len(prompts[i])) + [True] * len(prompts[i]) for i in chunk])
             seed = random.Random(f"{key}/{number}").getrandbits(63)
-            new = generate(
-                model, ids, max_new_tokens, temperature=temperature, seed=seed, stop=encoder.stop, padding=real
-            )
-            for i, row in zip(chunk, new[:, width:].tolist(), strict=True):
-                answers[i] = row[: row.index(encoder.stop) + 1] if encoder.stop in row else row
+            rows = _continued(model, encoder, [prompts[i] for i in chunk], max_new_tokens, temperature, seed)
+            for i, row in zip(chunk, rows, strict=True):
+                answers[i] = row
             bar.update(len(chunk))
     return answers
+
+
+def _continued(
+    model: GPT, encoder: Tokenizer, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float, seed: int
+) -> Iterator[list[int]]:
+    """What follows each prompt, up to and with what ends it."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[encoder.eot] * (width - len(prompt)) + prompt for prompt in prompts])
+    real = torch.tensor([[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts])
+    new = generate(model, ids, max_new_tokens, temperature=temperature, seed=seed, stop=encoder.stop, padding=real)
+    for row in new[:, width:].tolist():
+        yield row[: row.index(encoder.stop) + 1] if encoder.stop in row else row
 
 
 def text_of(encoder: Tokenizer, ids: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from tqdm import tqdm
@@ -54,17 +55,16 @@ def reading(stage: str, documents: int, then: str) -> Iterator[Callable[[int, bo
 def measuring(stage: str, measurements: int) -> Iterator[Callable[[str], None]]:
     """Yield what is to be told the name of each measurement when it begins; they take very different times."""
     with _bar(MEASUREMENTS, total=measurements, desc=stage) as bar:
-        names: list[str] = []
+        begun = count()
 
         def begin(name: str) -> None:
             bar.set_postfix_str(f"now {name}", refresh=False)
-            bar.n = len(names)
+            bar.n = next(begun)
             bar.refresh()  # each has its line: minutes may pass until the next
-            names.append(name)
 
         yield begin
         bar.set_postfix_str("", refresh=False)
-        bar.n = len(names)
+        bar.n = next(begun)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What the pipeline's commands set for the stages' allocator: fewer gaps between large buffers."""
 
+import ctypes
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -36,16 +36,15 @@ print(found.fordblks / found.uordblks)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such caches")
-def test_a_stage_has_fewer_gaps_between_its_large_buffers() -> None:
-    """At the end of a forward pass: memory that is free but too short for the next buffer, of what is in use."""
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells its gaps")
+def test_a_stage_has_few_gaps_between_its_large_buffers() -> None:
+    """At the end of a forward pass: memory that is free but too short for the next buffer, of what is in use.
 
-    def share(environment: dict[str, str]) -> float:
-        others = {name: value for name, value in os.environ.items() if name not in LEAN}
-        command = [sys.executable, "-c", GAPS]
-        return float(subprocess.run(command, env=others | environment, capture_output=True, check=True).stdout)
-
-    assert share(LEAN) < 0.8 * share({})
+    0.63 with glibc 2.36; 0.95 as it comes, 0.79 and 1.26 without one of its two caches.
+    """
+    environment = {**os.environ, **LEAN}
+    done = subprocess.run([sys.executable, "-c", GAPS], env=environment, capture_output=True, check=True)
+    assert float(done.stdout) < 0.75
 
 
 @pytest.mark.parametrize("chosen", [None, "glibc.malloc.arena_max=2"], ids=["nobody has chosen", "somebody has"])
