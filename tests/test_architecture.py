@@ -134,8 +134,8 @@ def test_no_room_imports_itself_in_a_circle() -> None:
 
 
 STAGES_MAY_USE = {
-    "contract", "corpus", "evaluation", "exporters", "project", "settings", "sources", "store", "tasks", "tracking",
-    "training",
+    "contract", "corpus", "evaluation", "exporters", "project", "resume", "settings", "sources", "store", "tasks",
+    "tracking", "training",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from pipeline.orchestration.integrity.on_disk import remove
 from pipeline.sources import pinned
 
 SAVED_STATES = re.compile(r"[0-9a-f]{16}")
-"""Names of the folders in which trainings keep their states (`training/scratch.py`)."""
+"""Names of the folders in which stages keep their unfinished work (`resume/scratch.py`)."""
 DRAFT = re.compile(r"\..+\.(tmp|old)-(\d+)")
 """Names of drafts and of what they replace (`gptcore/artifact.py`), each with the process that writes it."""
 UNUSED = ["gc", "--workspace", "--all-commits", "--all-experiments", "--force"]
@@ -46,7 +46,11 @@ class Shelf:
 
 
 SHELVES = {
-    "states": Shelf("saved states of trainings", "a killed training starts anew", lambda root: _states(root)),
+    "states": Shelf(
+        "saved states of trainings, what else stages found so far",
+        "a killed one starts anew",
+        lambda root: _states(root),
+    ),
     "drafts": Shelf("what killed processes left half-written", "nothing", lambda root: _drafts(root)),
     "damaged": Shelf(
         "what was found damaged in DVC's cache and set aside", "nothing", lambda root: [cache_folder(root) / ASIDE]

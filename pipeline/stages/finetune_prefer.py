@@ -11,7 +11,7 @@ answers.  A model without a wrong answer has nothing to be taught: it is passed 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from gptcore.model import GPT
 from gptcore.objectives.preference import Preference
 from gptcore.tokenizer import Tokenizer
 from pipeline.contract.stage import In, Out
+from pipeline.resume import scratch
+from pipeline.resume.once import once
 from pipeline.settings.finetune_prefer import FinetunePreferConfig
 from pipeline.store.artifact import file_hash
 from pipeline.store.checkpoint import FOLLOWS_INSTRUCTIONS, Checkpoint
@@ -37,7 +39,6 @@ from pipeline.tasks.sets import Task, TaskData
 from pipeline.tasks.sets.instruction import TASK
 from pipeline.tracking.tracker import Tracker
 from pipeline.training import run as training
-from pipeline.training import scratch
 from pipeline.training.curve import shown, write_curve
 
 NAME = __name__.rpartition(".")[2]
@@ -65,9 +66,8 @@ def finetune_prefer(
     encoder, model = start.tokenizer, start.load_language_model()
     entries = {split: task.examples(split) for split in ("train", "val", "test")}
     entries["train"] = draw(entries["train"], cfg.asked, cfg.seed, NAME)
-    made = _pairs(model, encoder, entries, cfg, identity)
+    made, before = _as_it_came(model, encoder, entries, cfg, identity)
     by_split = {split: [m for m in made if m.split == split] for split in entries}
-    before = _measure(model, encoder, entries["test"], by_split["test"], cfg)
     adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     trained = training.Trained([], 0)
     if by_split["train"]:
@@ -98,17 +98,21 @@ def finetune_prefer(
     return Outcome(metrics, _view(metrics, answers, curve), [curve, out / "answers.json"])
 
 
-def _pairs(
+def _as_it_came(
     model: GPT,
     encoder: Tokenizer,
     entries: Mapping[str, Sequence[Instruction]],
     cfg: FinetunePreferConfig,
     identity: Mapping[str, Any],
-) -> list[pairs.Made]:
-    """Those of all splits, made by the first run of this identity and kept for one that is resumed."""
+) -> tuple[list[pairs.Made], "Measured"]:
+    """The pairs of all splits and the measures before tuning: found by the first run of this identity, then kept."""
     asking = pairs.Asking(cfg.tries, cfg.temperature, cfg.pairs_each, cfg.max_new_tokens, cfg.seed, cfg.dtype)
     with scratch.directory(__name__, identity) as room:
-        return pairs.kept(room / "pairs", lambda: pairs.make(model, encoder, entries, asking))
+        found = once(room / "pairs", lambda: [asdict(m) for m in pairs.make(model, encoder, entries, asking)])
+        made = [pairs.Made.of(fields) for fields in found]
+        held_out = [m for m in made if m.split == "test"]
+        before = once(room / "before", lambda: asdict(_measure(model, encoder, entries["test"], held_out, cfg)))
+    return made, Measured(**before)
 
 
 def _train(

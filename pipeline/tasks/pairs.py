@@ -5,24 +5,22 @@ its answers are wrong; no judge, no second model.  A wrong answer is kept as the
 was cut before its end has no end that the model never wrote.  With each pair come the log-probabilities of both answers
 under that model: it is the reference of the tuning, and is never needed again.
 
-Made once: the pairs lie in an artifact beside the training's saved states, so a killed run goes on with the same ones.
+Made once: the pairs lie beside the training's saved states, so a killed run goes on with the same ones.
 For 6,757 instructions and a model of 3.5 M parameters one pass of answers takes about 20 s on two cores.
 
 Rejected: answers that are right to the letter as the chosen ones only where the model drew them itself (they are the
 same text as the instruction's output), and re-encoding a wrong answer's text (other tokens than the model's).
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from gptcore import runtime
-from gptcore.artifact import canonical_json, commit, open_verified
+from gptcore.artifact import canonical_json
 from gptcore.data import by_length
-from gptcore.errors import DataError
 from gptcore.evaluate import evaluating
 from gptcore.model import GPT
 from gptcore.objectives.preference import Pair, answer_logps, pair_batch, preference_loss
@@ -33,7 +31,6 @@ from pipeline.tasks.answers import answer_ids, text_of
 from pipeline.tasks.instructions import Instruction
 
 FILE = "pairs.jsonl"
-KIND = "preference pairs"
 BATCH_PAIRS = 32
 
 
@@ -52,6 +49,12 @@ class Made:
     rejected: list[int]
     reference: tuple[float, float] = (0.0, 0.0)
     """log π_ref of the chosen and of the rejected answer, in nats."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Made":
+        """From what ``asdict`` says of one, when it has been JSON."""
+        chosen, rejected = fields["reference"]
+        return cls(**{**fields, "reference": (chosen, rejected)})
 
     @property
     def pair(self) -> Pair:
@@ -115,17 +118,6 @@ def measured(model: GPT, pairs: Sequence[Pair], pad_id: int, form: PreferenceLos
     return {name: round(value.double().mean().item(), 6) for name, value in values.items()}
 
 
-def kept(place: Path, made: Callable[[], list[Made]]) -> list[Made]:
-    """The pairs that lie at ``place``, put there first if they are not whole; to the byte what was ``made``."""
-    try:
-        open_verified(place, KIND)
-    except DataError:
-        lines = lines_of(made())
-        with commit(place, kind=KIND, config={}) as draft:
-            (draft / FILE).write_text(lines, encoding="utf-8")
-    return [_parsed(line) for line in (place / FILE).read_text(encoding="utf-8").split("\n") if line]
-
-
 def lines_of(pairs: Sequence[Made]) -> str:
     """``pairs.jsonl``: a pair a line."""
     return "".join(canonical_json(asdict(pair)) + "\n" for pair in pairs)
@@ -160,8 +152,3 @@ def _of_entry(
         texts.setdefault(text_of(encoder, ids), ids)
     texts.pop(entry.output.strip(), None)
     return [Made(split, number, entry.kind, entry.output, text, prompt, right, ids) for text, ids in texts.items()]
-
-
-def _parsed(line: str) -> Made:
-    fields = json.loads(line)
-    return Made(**{**fields, "reference": tuple(fields["reference"])})

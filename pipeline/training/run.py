@@ -1,8 +1,8 @@
 """One training under a stage: resumed where it was killed, evaluated, saved, recorded.
 
-SIGINT and SIGTERM end the run after the current step with a saved state (`scratch.py` says where and under which
-name, `saving.py` when else), and the same command again goes on from it.  A loss, gradient or weight that is no finite
-number ends it before anything of it is saved (`nonfinite.py` says what then is told).
+SIGINT and SIGTERM end the run after the current step with a saved state (`pipeline/resume/scratch.py` says where and
+under which name, `saving.py` when else), and the same command again goes on from it.  A loss, gradient or weight that
+is no finite number ends it before anything of it is saved (`nonfinite.py` says what then is told).
 """
 
 import math
@@ -24,9 +24,10 @@ from gptcore.runtime import settings
 from gptcore.train import Step, TrainConfig, train
 from pipeline import project, signals
 from pipeline.contract import provenance
+from pipeline.resume import scratch
 from pipeline.tracking.progress import keeping, progress
 from pipeline.tracking.tracker import Tracker
-from pipeline.training import nonfinite, scratch, trace
+from pipeline.training import nonfinite, trace
 from pipeline.training.choice import Choice, Score
 from pipeline.training.saving import Saver
 
@@ -127,6 +128,7 @@ def run(
         clock.note(config.max_steps, tokens_per_step)
         provenance.keep_trace(bytes(history.trace))
         chosen = choice.take() if choice else config.max_steps
+        checkpoint.prune(states, keep=1)
         scratch.finish(states)
     return Trained(history.curve, chosen)
 

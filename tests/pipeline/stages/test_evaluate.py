@@ -30,6 +30,7 @@ from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from gptcore.train import TrainConfig, train
 from pipeline.corpus.splits import SplitConfig
 from pipeline.corpus.steps import CleanConfig
+from pipeline.evaluation import held_out
 from pipeline.stages.download import DownloadConfig, SourceConfig, download
 from pipeline.stages.evaluate import EvaluateConfig, evaluate
 from pipeline.stages.tokenize import tokenize
@@ -38,6 +39,7 @@ from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
 from pipeline.store.plain import as_plain
 from pipeline.store.tokens import TokenDocument, Tokens
 from pipeline.store.view import Outcome
+from pipeline.tasks import prompting
 from pipeline.tasks.prompting import BETWEEN
 from pipeline.tasks.sets.classification import TOPIC
 
@@ -84,7 +86,9 @@ class World:
     def outcome(self, out: Path, cfg: EvaluateConfig = CONFIG, tracker: Shelf | None = None, **paths: Path) -> Outcome:
         names = ("pretrained", "loaded", "tokens", "tokenizer", "raw")
         given = {name: self.root / name for name in names} | {"instructions": self.root / "instructions.jsonl"}
-        return evaluate(**(given | paths), out=out, cfg=cfg, tracker=tracker or Shelf())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_ROOT", str(out.parent))  # where the scratch is
+            return evaluate(**(given | paths), out=out, cfg=cfg, tracker=tracker or Shelf())
 
 
 @dataclass(frozen=True)
@@ -371,14 +375,44 @@ def test_it_tells_what_it_measures(world: World, tmp_path: Path, capsys: pytest.
     told = filter(None, map(str.strip, capsys.readouterr().err.splitlines()))
     lines = [re.sub(r" in \d\d:\d\d(, now)?", "", line) for line in told]
     assert lines[1:] == [
-        "evaluate: 0 of 6 measured bits/byte of pretrained",
-        "evaluate: 1 of 6 measured bits/byte of loaded",
-        "evaluate: 2 of 6 measured samples of pretrained",
-        "evaluate: 3 of 6 measured samples of loaded",
-        "evaluate: 4 of 6 measured instruction by pretrained, 0 examples shown",
-        "evaluate: 5 of 6 measured instruction by loaded, 0 examples shown",
-        "evaluate: 6 of 6 measured",
+        "evaluate: 0 of 7 measured n-grams and compressors",
+        "evaluate: 1 of 7 measured bits/byte of pretrained",
+        "evaluate: 2 of 7 measured bits/byte of loaded",
+        "evaluate: 3 of 7 measured samples of pretrained",
+        "evaluate: 4 of 7 measured samples of loaded",
+        "evaluate: 5 of 7 measured instruction by pretrained, 0 examples shown",
+        "evaluate: 6 of 7 measured instruction by loaded, 0 examples shown",
+        "evaluate: 7 of 7 measured",
     ]
+
+
+def test_what_is_killed_goes_on_after_what_it_had_measured(
+    world: World, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    solve = prompting.solve
+
+    def killed(*given: Any, **named: Any) -> prompting.Solved:
+        asked.append(given[3])
+        if len(asked) == 3:  # of four: two tasks, with 0 and with 2 examples shown
+            raise KeyboardInterrupt
+        return solve(*given, **named)
+
+    monkeypatch.setattr(prompting, "solve", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
+    monkeypatch.setattr(held_out, "language", None)
+    assert world.run(tmp_path / "evaluation") == result.metrics
+    assert asked == [0, 2, 0, 0, 2]
+    assert open_verified(tmp_path / "evaluation").content_hash == open_verified(result.out).content_hash
+
+
+def test_what_was_kept_and_is_damaged_is_measured_again(world: World, result: Result, tmp_path: Path) -> None:
+    world.run(tmp_path / "evaluation")
+    for kept in tmp_path.glob("data/.scratch/evaluate/*/*/found.json"):
+        kept.write_bytes(kept.read_bytes().replace(b"1", b"2"))
+    assert world.run(tmp_path / "evaluation") == result.metrics
 
 
 def test_equal_weights_with_other_heads_are_another_model(world: World, tmp_path: Path) -> None:

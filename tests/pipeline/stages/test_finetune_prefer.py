@@ -201,9 +201,9 @@ def test_killed_with_minus_9_it_goes_on_to_the_same_bytes(project: Path, prepare
     assert done.returncode == -signal.SIGKILL
     (room,) = (project / "data/.scratch/finetune_prefer").glob("*/pairs")
     assert (room.parent / "step-00000004").is_dir()
-    made = (room / "pairs.jsonl").stat()
+    made = (room / "found.json").stat()
     curve = (tune(project), (project / "prefer.csv").read_bytes())[1]
-    assert (room / "pairs.jsonl").stat() == made, "they were made anew"
+    assert (room / "found.json").stat() == made, "they were made anew"
     content = artifact.read_manifest(project / "preferred").content_hash
     shutil.rmtree(project / "data")
     tune(project)

@@ -322,7 +322,7 @@ def test_a_second_process_is_told_who_is_at_it(project: Path) -> None:
         elsewhere = [*command, "--metrics", "other.json"]  # the same training for other outputs
         second = subprocess.run(elsewhere, env=environment, cwd=project, capture_output=True, text=True, check=False)
         assert second.returncode == 75, second.stderr
-        assert f"process {first.pid} is doing this very training" in second.stderr
+        assert f"process {first.pid} is doing this very work" in second.stderr
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 130
         assert "run it again to go on" in (first.stderr.read() if first.stderr else "")

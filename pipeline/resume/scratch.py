@@ -1,15 +1,15 @@
-"""Where a training's saved states lie until it is done: ``data/.scratch/<stage>/<fingerprint>/step-…``.
+"""Where a stage's unfinished work lies until it is done: ``data/.scratch/<stage>/<fingerprint>``.
 
-DVC deletes a stage's outs before it runs the stage again, so the states live outside them.  The fingerprint covers
-the parameters, the content of the inputs, the code, the library versions and the machine class: a state is only
-ever continued by a run that would have reached it itself, bit for bit.  A lock on the directory keeps a second process
-out, such as the orphan of a killed orchestrator.
+DVC deletes a stage's outs before it runs the stage again, so what a killed run is to go on from lives outside them.
+The fingerprint covers the parameters, the content of the inputs, the code, the library versions and the machine class:
+it is only ever continued by a run that would have reached it itself, bit for bit.  A lock on the directory keeps a
+second process out, such as the orphan of a killed orchestrator.
 
-Beside the states lies what the training keeps for itself (``kept``, `gptcore.adapters.kept`), until it
-or another of the stage is done.
+There lie a training's saved states (``step-…``), what it keeps for itself until it or another of the stage is done
+(``kept``, `gptcore.adapters.kept`), and what a stage has found out so far (`once.py`).
 
-The last state stays until another configuration of the stage has finished, so that a crash between the stage's end
-and DVC's commit costs no training.
+All but ``kept`` stays until another configuration of the stage has finished, so that a crash between the stage's end
+and DVC's commit costs no work.
 """
 
 import shutil
@@ -18,7 +18,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from gptcore import checkpoint
 from gptcore.artifact import canonical_json, sha256_text
 from gptcore.errors import BusyError
 from gptcore.machine.identity import machine_class
@@ -30,25 +29,24 @@ FINISHED, KEPT = "finished", "kept"
 
 @contextmanager
 def directory(module: str, identity: Mapping[str, Any]) -> Iterator[Path]:
-    """The locked directory of this very training; ``module`` is the stage's, with its package."""
+    """The locked directory of this very work; ``module`` is the stage's, with its package."""
     stage = module.rpartition(".")[2]
     everything = {**identity, "code": provenance.code_of(module), "machine_class": machine_class()}
     states = project.scratch() / stage / sha256_text(canonical_json(everything))[:16]
     with locks.held(states / "lock", wait=False) as mine:
         if mine is None:
             raise BusyError(
-                f"{stage}: process {locks.holder(states / 'lock')} is doing this very training; "
+                f"{stage}: process {locks.holder(states / 'lock')} is doing this very work; "
                 "wait for it, or end it and run the command again"
             )
         yield states
 
 
 def finish(states: Path) -> None:
-    """Keep the last state of this training, and drop what else it kept and those of other finished ones.
+    """Note that this work is done, and drop what it ``kept`` and the directories of others that are.
 
-    The states of other interrupted ones stay: somebody may come back to them.
+    Those of interrupted ones stay: somebody may come back to them.
     """
-    checkpoint.prune(states, keep=1)
     (states / FINISHED).touch()
     for each in states.parent.iterdir():
         if each != states and (each / FINISHED).exists():
