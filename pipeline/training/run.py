@@ -6,6 +6,7 @@ is no finite number ends it before anything of it is saved (`nonfinite.py` says 
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from gptcore.errors import Interrupted
 from gptcore.machine.identity import machine_class
 from gptcore.objectives import Objective
 from gptcore.optim import build_optimizers
-from gptcore.runtime import settings
+from gptcore.runtime import has_fast_bfloat16, settings
 from gptcore.train import Step, TrainConfig, train
 from pipeline import project, signals
 from pipeline.contract import provenance
@@ -83,6 +84,7 @@ def run(
     model ends as it was at the evaluation whose measurements are the highest, the one before the first step included.
     """
     stage = module.rpartition(".")[2]
+    _tell_of_slow_bfloat16(stage, config.dtype)
     traced_every = trace.interval()
     with scratch.directory(module, identity) as states, signals.noted() as seen:
         optimizers = build_optimizers(model, config)
@@ -131,6 +133,16 @@ def run(
         checkpoint.prune(states, keep=1)
         scratch.finish(states)
     return Trained(history.curve, chosen)
+
+
+def _tell_of_slow_bfloat16(stage: str, dtype: str) -> None:
+    if dtype == "bfloat16" and not has_fast_bfloat16():
+        print(
+            f"warning: {stage}.dtype = bfloat16: this processor has no instructions for it and may take a hundred "
+            "times as long as with float32, which `dtype: auto` takes here",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _prepare(stage: str, objective: Any, directory: Path, batches: int, seen: Sequence[int]) -> None:
