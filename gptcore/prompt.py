@@ -8,6 +8,7 @@ same tokens in the input and in the answer, and copying is easy to learn (with f
 copied a word of its input right in 20 of 100 cases, with a space in 100).
 """
 
+import json
 from typing import TYPE_CHECKING
 
 from gptcore.errors import DataError
@@ -21,15 +22,27 @@ PROMPT = "### Instruction: {instruction}\n"
 PROMPT_INPUT = "### Input: {input}\n"
 PROMPT_RESPONSE = "### Response:"
 RESPONSE = " {output}"
-TEMPLATE = (
-    "{% for message in messages %}{% if message.role == 'user' %}"
-    f"{PROMPT.format(instruction='{{ message.content }}')}"
-    f"{{% if message.input %}}{PROMPT_INPUT.format(input='{{ message.input }}')}{{% endif %}}"
-    f"{{% else %}}{PROMPT_RESPONSE}{RESPONSE.format(output='{{ message.content }}')}<|endoftext|>{{% endif %}}"
-    "{% endfor %}"
-    f"{{% if add_generation_prompt %}}{PROMPT_RESPONSE}{{% endif %}}"
-)
-"""The form in Jinja, for other programs; a user's message may have an ``input`` beside its ``content``."""
+
+
+def template(tokenizer: "Tokenizer") -> str:
+    """The form in Jinja, for other programs; a user's message may have an ``input`` beside its ``content``."""
+    begin, end = _literal(tokenizer, tokenizer.before), _literal(tokenizer, [tokenizer.stop])
+    return (
+        f"{begin}{{% for message in messages %}}{{% if message.role == 'user' %}}"
+        f"{PROMPT.format(instruction='{{ message.content }}')}"
+        f"{{% if message.input %}}{PROMPT_INPUT.format(input='{{ message.input }}')}{{% endif %}}"
+        "{% elif message.role == 'assistant' %}"
+        f"{PROMPT_RESPONSE}{RESPONSE.format(output='{{ message.content }}')}{end}"
+        "{% else %}{{ raise_exception('expected the roles user and assistant, found ' ~ message.role) }}{% endif %}"
+        "{% endfor %}"
+        f"{{% if add_generation_prompt %}}{PROMPT_RESPONSE}{{% endif %}}"
+    )
+
+
+def _literal(tokenizer: "Tokenizer", ids: "Sequence[int]") -> str:
+    """What spells the ids, in a template."""
+    spelled = tokenizer.decode(ids)
+    return f"{{{{ {json.dumps(spelled)} }}}}" if "{" in spelled else spelled
 
 
 def format_prompt(instruction: str, input_text: str = "") -> str:
@@ -86,7 +99,7 @@ def _response(tokenizer: "Tokenizer", output: str) -> list[int]:
 
 def _other_form(tokenizer: "Tokenizer") -> "Chat | None":
     """The form that the model was taught, unless it is this project's: our exports have that as a template."""
-    return None if tokenizer.chat is None or tokenizer.chat.template == TEMPLATE else tokenizer.chat
+    return None if tokenizer.chat is None or tokenizer.chat.template == template(tokenizer) else tokenizer.chat
 
 
 def _asked(instruction: str, input_text: str) -> dict[str, str]:

@@ -132,21 +132,15 @@ def attach(model: Model, config: AdapterConfig, seed: int, where: str = "adapter
     ``where`` is what messages call the configuration.  Raises ``ParameterError`` for blocks and targets that
     the model hasn't.
     """
-    n_layer = model.config.n_layer
-    if config.blocks > n_layer:
-        raise ParameterError(
-            wrong(f"{where}.blocks", config.blocks, f"at most {n_layer}, as many as the model has; 0 stands for all")
-        )
+    targets = check(model, config, where)
     if config.trains_all:
         return Adapter(model, config)
-    first = config.first_block(n_layer)
-    layout = family_of(model) if config.rank else None
-    targets = _chosen(list(linear_layers(model, layout)), config, layout, first, where) if layout else []
+    first = config.first_block(model.config.n_layer)
     model.requires_grad_(False)
     _freeze_below(model, first)
     if isinstance(model, Classifier):
         model.score.requires_grad_(True)
-    if layout:
+    if config.rank:
         layers = _add_pairs(model, targets, config, torch.Generator().manual_seed(seed))
         return Adapter(model, config, tuple(targets), tuple(layers[t.ours] for t in targets))
     body = model.body
@@ -158,6 +152,19 @@ def attach(model: Model, config: AdapterConfig, seed: int, where: str = "adapter
     ):  # a tied head is the embedding, below every block
         body.head.requires_grad_(True)
     return Adapter(model, config)
+
+
+def check(model: Model, config: AdapterConfig, where: str = "adapter") -> list[Target]:
+    """What LoRA would be added to, if it is asked for; raises as ``attach`` does, and changes nothing."""
+    n_layer = model.config.n_layer
+    if config.blocks > n_layer:
+        raise ParameterError(
+            wrong(f"{where}.blocks", config.blocks, f"at most {n_layer}, as many as the model has; 0 stands for all")
+        )
+    if not config.rank:
+        return []
+    layout = family_of(model)
+    return _chosen(list(linear_layers(model, layout)), config, layout, config.first_block(n_layer), where)
 
 
 def _freeze_below(model: Model, first: int) -> None:

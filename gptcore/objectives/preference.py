@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptcore.data import LengthBatches, pad
-from gptcore.kernels.cross_entropy import IGNORE, token_nats
+from gptcore.kernels.cross_entropy import CHUNK_LOGITS, IGNORE, token_nats
 from gptcore.model import GPT
 from gptcore.objectives import Facts
 from gptcore.preference_config import PreferenceLoss
@@ -120,7 +120,10 @@ def preference_loss(form: PreferenceLoss, ratios: Sequence[Tensor], lengths: Seq
 def answer_logps(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     """log π (R) in nats of the targets of each row of x, y (R, T) that are not ``IGNORE``: 0 for a row without any."""
     counted = y != IGNORE
-    nats = token_nats(model.head(model.hidden(x)[counted]), y[counted])  # (n), in fp32
+    hidden, targets = model.hidden(x)[counted], y[counted]  # (n, C), (n)
+    most = max(1, len(targets) if torch.is_grad_enabled() else CHUNK_LOGITS // model.config.vocab_size)
+    parts = zip(hidden.split(most), targets.split(most), strict=True)  # without gradients: not all logits at a time
+    nats = torch.cat([token_nats(model.head(h), ids) for h, ids in parts])  # (n), in fp32
     rows = counted.nonzero()[:, 0]
     return torch.zeros(len(x), device=x.device).index_add(0, rows, -nats)
 

@@ -7,8 +7,8 @@ training documents, chosen by hash, is kept for that; the test split is looked a
 documents of similar length, so that little is padding.
 
 Beside it stand TF-IDF with a linear support-vector machine on the same documents, which is hard to beat on this task,
-and the most frequent label for all; where a few documents of each label are all that may be learned from, they get
-these alone.
+which gets the same few where a few of each label are all that may be learned from; and the label that most training
+documents have, for all.
 """
 
 from collections import Counter
@@ -57,6 +57,7 @@ def finetune_classify(
     labels, test = list(task.labels), task.examples("test")
     train, val = _hold_out(task.examples("train"), task.examples("val"), cfg.val_fraction)
     known = train + val
+    frequent = Counter(d.label for d in known).most_common(1)[0][0]
     if cfg.documents_per_label:
         train = known = _few(train, labels, cfg)
     encoder = start.tokenizer
@@ -89,7 +90,6 @@ def finetune_classify(
     pairs = [(d.label, p) for d, p in zip(test, predicted, strict=True)]
     write_csv(confusion, ["actual", "predicted"], ({"actual": a, "predicted": p} for a, p in pairs))
     beside = {f"baseline_{measure}": value for measure, value in task.score(baseline, test).items()}
-    frequent = Counter(d.label for d in known).most_common(1)[0][0]
     metrics = {
         **task.score(predicted, test),
         "val_accuracy": round(trained.last("val_accuracy"), 4),

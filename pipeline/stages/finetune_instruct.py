@@ -19,6 +19,8 @@ from gptcore.artifact import write_json
 from gptcore.formats.directory import save_model
 from gptcore.objectives.response import Response
 from pipeline.contract.stage import In, Out
+from pipeline.resume import scratch
+from pipeline.resume.once import once
 from pipeline.settings.finetune_instruct import FinetuneInstructConfig
 from pipeline.store.artifact import file_hash
 from pipeline.store.checkpoint import FOLLOWS_INSTRUCTIONS, Checkpoint
@@ -47,30 +49,34 @@ def finetune_instruct(
     adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
     train, val, test = (task.examples(split) for split in ("train", "val", "test"))
     context = model.config.context_length
-    (train_rows, entry_of), (val_rows, _) = encoded(encoder, train, context), encoded(encoder, val, context)
-    untuned = answer(model, encoder, test, cfg.max_new_tokens)
-    objective = Response(train_rows, cfg.batch_examples, encoder.eot, cfg.seed)
+    to_learn, to_choose, to_report = (encoded(encoder, entries, context) for entries in (train, val, test))
+    identity = {"config": as_plain(cfg), "inputs": inputs}
+    with scratch.directory(__name__, identity) as room:
+        untuned = once(room / "untuned", lambda: answer(model, encoder, test, cfg.max_new_tokens))
+    objective = Response(to_learn.rows, cfg.batch_examples, encoder.eot, cfg.seed)
     trained = training.run(
         __name__,
         model,
-        kept(objective, [x for x, _ in train_rows], model, cfg.adapter, cfg.dtype, encoder.eot, f"{NAME}.adapter"),
+        kept(objective, [x for x, _ in to_learn.rows], model, cfg.adapter, cfg.dtype, encoder.eot, f"{NAME}.adapter"),
         cfg,
         training.Cadence(cfg.eval_every, cfg.save_every),
-        evaluate=lambda: {"val_loss": mean_loss(model, val_rows, encoder.eot, cfg.dtype)},
-        identity={"config": as_plain(cfg), "inputs": inputs},
+        evaluate=lambda: {"val_loss": mean_loss(model, to_choose.rows, encoder.eot, cfg.dtype)},
+        identity=identity,
         tracker=tracker,
-        name_of=lambda row: _name(entry_of[row], train),
+        name_of=lambda row: _name(to_learn.owners[row], train),
     )
     adapter.merge()
     tuned = answer(model, encoder, test, cfg.max_new_tokens)
     nearest = nearest_answers([i.asked for i in train], [i.output for i in train], [i.asked for i in test])
     write_curve(curve, trained.curve)
-    test_loss = mean_loss(model, encoded(encoder, test, context)[0], encoder.eot, cfg.dtype)
+    test_loss = mean_loss(model, to_report.rows, encoder.eot, cfg.dtype)
     metrics = {
         "response_nats_per_token": round(test_loss, 4),
         "val_loss": round(trained.last("val_loss"), 6),
         "train_loss": round(trained.mean_loss(), 6),
         "test_entries": len(test),
+        "cut_at_context": to_learn.cut + to_choose.cut + to_report.cut,
+        "left_out_beyond_context": to_learn.left_out + to_choose.left_out + to_report.left_out,
         **_scores(task, test, {"tuned": tuned, "untuned": untuned, "nearest": nearest}),
     }
     card = {
@@ -124,7 +130,7 @@ def _answers(test: Sequence[Instruction], answers: Sequence[str]) -> list[dict[s
             "input": e.input,
             "expected": e.output,
             "answer": a,
-            "correct": a == e.output,
+            "correct": e.is_answered_by(a),
             **({"history": list(e.history)} if e.history else {}),
         }
         for e, a in zip(test, answers, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from gptcore import runtime
 from gptcore.adapters import peft_layout
-from gptcore.adapters.lora import attach
+from gptcore.adapters.lora import attach, check
 from gptcore.artifact import write_json
 from gptcore.formats.directory import save_model
 from gptcore.model import GPT
@@ -66,6 +66,7 @@ def finetune_prefer(
     encoder, model = start.tokenizer, start.load_language_model()
     entries = {split: task.examples(split) for split in ("train", "val", "test")}
     entries["train"] = draw(entries["train"], cfg.asked, cfg.seed, NAME)
+    check(model, cfg.adapter, f"{NAME}.adapter")
     made, before = _as_it_came(model, encoder, entries, cfg, identity)
     by_split = {split: [m for m in made if m.split == split] for split in entries}
     adapter = attach(model, cfg.adapter, cfg.seed, f"{NAME}.adapter")
@@ -112,6 +113,8 @@ def _as_it_came(
         made = [pairs.Made.of(fields) for fields in found]
         held_out = [m for m in made if m.split == "test"]
         before = once(room / "before", lambda: asdict(_measure(model, encoder, entries["test"], held_out, cfg)))
+        if not any(m.split == "train" for m in made):
+            scratch.finish(room)  # else the training does
     return made, Measured(**before)
 
 
@@ -128,7 +131,7 @@ def _train(
 
     def evaluate() -> dict[str, float]:
         given = answer(model, encoder, val, cfg.max_new_tokens)
-        hits = sum(a == e.output for a, e in zip(given, val, strict=True))
+        hits = sum(e.is_answered_by(a) for a, e in zip(given, val, strict=True))
         told = pairs.measured(model, held_out, encoder.eot, cfg, cfg.dtype)
         return {"val_exact_match": hits / len(val), **({"val_loss": told["loss"]} if told else {})}
 
@@ -168,7 +171,7 @@ def _measure(
     held_out: Sequence[pairs.Made],
     cfg: FinetunePreferConfig,
 ) -> Measured:
-    rows, _ = encoded(encoder, test, model.config.context_length)
+    rows = encoded(encoder, test, model.config.context_length).rows
     return Measured(
         answer(model, encoder, test, cfg.max_new_tokens),
         mean_loss(model, rows, encoder.eot, cfg.dtype),
@@ -183,7 +186,9 @@ def _compared(task: Task, test: Sequence[Instruction], before: Measured, after: 
         scores = task.score(measured.answers, test)
         return {**scores, "response_nats_per_token": round(measured.response_loss, 4), "on_pairs": dict(measured.pairs)}
 
-    right = [(_is_right(b, e), _is_right(a, e)) for b, a, e in zip(before.answers, after.answers, test, strict=True)]
+    right = [
+        (e.is_answered_by(b), e.is_answered_by(a)) for b, a, e in zip(before.answers, after.answers, test, strict=True)
+    ]
     kinds = {
         kind: {
             "entries": len(of_kind),
@@ -202,10 +207,6 @@ def _compared(task: Task, test: Sequence[Instruction], before: Measured, after: 
     }
 
 
-def _is_right(answer: str, entry: Instruction) -> bool:
-    return answer == entry.output
-
-
 def _answers(test: Sequence[Instruction], before: Measured, after: Measured) -> list[dict[str, Any]]:
     return [
         {
@@ -215,7 +216,7 @@ def _answers(test: Sequence[Instruction], before: Measured, after: Measured) -> 
             "expected": e.output,
             "before": b,
             "answer": a,
-            "correct": _is_right(a, e),
+            "correct": e.is_answered_by(a),
         }
         for e, b, a in zip(test, before.answers, after.answers, strict=True)
     ]

@@ -1,11 +1,13 @@
 """A model's answers to instructions, and what the right ones cost it.
 
 Entries are taken in batches of similar length: prompts padded on the left for generating, examples on the right for
-the loss.  A batch's neighbours change nothing but the last bits of a sum.
+the loss.  A batch's neighbours change nothing but the last bits of a sum.  A prompt that an answer may push out of
+the context is therefore alone: what of it goes then depends on its own length.
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -46,13 +48,22 @@ def answer_ids(
     prompts = [prompt_ids(encoder, e.instruction, e.input, e.history) for e in entries]
     answers: list[list[int]] = [[] for _ in prompts]
     with answering("answers", len(prompts)) as bar:
-        for number, chunk in enumerate(by_length(prompts, BATCH_ROWS)):
+        for number, chunk in enumerate(_batches(prompts, model.config.context_length - max_new_tokens)):
             seed = random.Random(f"{key}/{number}").getrandbits(63)
             rows = _continued(model, encoder, [prompts[i] for i in chunk], max_new_tokens, temperature, seed)
             for i, row in zip(chunk, rows, strict=True):
                 answers[i] = row
             bar.update(len(chunk))
     return answers
+
+
+def _batches(prompts: Sequence[list[int]], longest: int) -> Iterator[list[int]]:
+    """Numbers of prompts that are answered together, those of more than ``longest`` ids one by one."""
+    for chunk in by_length(prompts, BATCH_ROWS):
+        fitting = [i for i in chunk if len(prompts[i]) <= longest]
+        if fitting:
+            yield fitting
+        yield from ([i] for i in chunk[len(fitting) :])
 
 
 def _continued(
@@ -72,14 +83,37 @@ def text_of(encoder: Tokenizer, ids: Sequence[int]) -> str:
     return encoder.decode(ids[:-1] if ids and ids[-1] == encoder.stop else ids).strip()
 
 
-def encoded(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> tuple[list[Example], list[int]]:
-    """Input ids and targets of the entries with their right answers, cut to the context; each row's entry."""
-    rows, owners = list[Example](), list[int]()
+@dataclass
+class Encoded:
+    """Entries with their right answers, as far as they fit into the context."""
+
+    rows: list[Example] = field(default_factory=list)
+    """Input ids and targets."""
+    owners: list[int] = field(default_factory=list)
+    """Number of each row's entry."""
+    cut: int = 0
+    """Rows whose end is beyond the context."""
+    left_out: int = 0
+    """Rows of which all answers are: there is nothing to learn or to measure."""
+
+
+def encoded(encoder: Tokenizer, entries: Sequence[Instruction], context: int) -> Encoded:
+    """Raises ``DataError`` if no answer of the entries fits into the context, not even its beginning."""
+    made = Encoded()
     for number, e in enumerate(entries):
         for x, y in conversation_examples(encoder, e.instruction, e.input, e.output, e.history):
-            rows.append((x[:context], y[:context]))
-            owners.append(number)
-    return rows, owners
+            if all(target == IGNORE for target in y[:context]):
+                made.left_out += 1
+                continue
+            made.cut += len(x) > context
+            made.rows.append((x[:context], y[:context]))
+            made.owners.append(number)
+    if not made.rows:
+        raise DataError(
+            f"instructions: of the {len(entries)} entries for {entries[0].split}, each is longer than the foundation's "
+            f"context of {context} tokens before its answer begins; shorten them"
+        )
+    return made
 
 
 def mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> float:
@@ -92,8 +126,6 @@ def mean_loss(model: GPT, rows: Sequence[Example], pad_id: int, dtype: str) -> f
             with runtime.autocast(dtype):
                 total += response_loss(model, batch).item() * tokens
             count += tokens
-    if not count:
-        raise DataError("instructions: every entry is longer than the foundation's context; shorten the prompts")
     return total / count
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from gptcore.errors import DataError
 from gptcore.tokenizer import Message
 from gptcore.untrusted import shown
+from pipeline.corpus.utf8 import is_encodable
 from pipeline.store.splits import SPLITS
 
 
@@ -40,12 +41,15 @@ class Instruction:
         """All that stands before the answer, as plain text."""
         return " ".join([*(message["content"] for message in self.history), self.instruction, self.input])
 
+    def is_answered_by(self, text: str) -> bool:
+        """To the letter, but for white space around it."""
+        return text.strip() == self.output.strip()
+
     def __post_init__(self) -> None:
         for field in fields(self)[:5]:
             if not isinstance(value := getattr(self, field.name), str):
                 raise ValueError(f"{field.name}: expected a string, found {type(value).__name__}")
-            if field.name != "input" and not value.strip():
-                raise ValueError(f"{field.name}: expected text, found none")
+            _check_text(value, field.name, may_be_empty=field.name == "input")
         if self.split not in SPLITS:
             raise ValueError(f"split: expected one of {', '.join(SPLITS)}, found {self.split!r}")
 
@@ -105,5 +109,13 @@ def _check_turn(message: Any, role: str, where: str) -> None:
         raise ValueError(f"{where}: expected an object with role and content")
     if message["role"] != role:
         raise ValueError(f"{where}: expected the role {role}, found {shown(message['role'])}")
-    if not isinstance(message["content"], str) or not message["content"].strip():
+    if not isinstance(message["content"], str):
         raise ValueError(f"{where}: expected content that is text")
+    _check_text(message["content"], where)
+
+
+def _check_text(text: str, where: str, may_be_empty: bool = False) -> None:
+    if not (text.strip() or may_be_empty):
+        raise ValueError(f"{where}: expected text, found none")
+    if not is_encodable(text):
+        raise ValueError(f"{where}: expected Unicode text, found half a surrogate pair (\\ud800 to \\udfff)")

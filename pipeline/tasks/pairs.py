@@ -77,11 +77,13 @@ class Asking:
 
 def make(model: GPT, encoder: Tokenizer, entries: Mapping[str, Sequence[Instruction]], asking: Asking) -> list[Made]:
     """The pairs of each split, with the model's own log-probabilities; those beyond its context are left out."""
-    made = [pair for split in entries for pair in _of_split(model, encoder, split, entries[split], asking)]
-    context = model.config.context_length
-    fitting = [m for m in made if len(m.prompt) + max(len(m.chosen), len(m.rejected)) - 1 <= context]
-    told = logps(model, [m.pair for m in fitting], encoder.eot, asking.dtype)
-    return [replace(m, reference=reference) for m, reference in zip(fitting, told, strict=True)]
+    context, made = model.config.context_length, list[Made]()
+    for split in entries:  # each by itself, as `measured` does: other batches have other last bits
+        of_split = _of_split(model, encoder, split, entries[split], asking)
+        fitting = [m for m in of_split if len(m.prompt) + max(len(m.chosen), len(m.rejected)) - 1 <= context]
+        told = logps(model, [m.pair for m in fitting], encoder.eot, asking.dtype)
+        made += [replace(m, reference=reference) for m, reference in zip(fitting, told, strict=True)]
+    return made
 
 
 def logps(model: GPT, pairs: Sequence[Pair], pad_id: int, dtype: str) -> list[tuple[float, float]]:

@@ -5,8 +5,8 @@ answers it finds least surprising.  Nothing is generated, so a small model gets 
 the form of an answer, only prefer the right one (as in Brown et al., 2020, §2.4).
 
 A prompt is end-of-text, the solved examples, the question.  The parts are encoded one by one, so an answer has
-the same tokens wherever it stands.  Where a prompt is too long for the context, the longer texts give way
-first, each to an equal share; then whole shots go; the answer is never cut.
+the same tokens wherever it stands.  Where a prompt is too long for the context, the longest texts give way
+first, down to a length that all keep; then whole shots go; the answer is never cut.
 
 The forward pass over a prompt is made once: its keys and values stay in a cache, and every candidate rewinds
 the cache to the prompt's end.
@@ -124,20 +124,29 @@ class Prompt:
 
 def build_prompt(tokenizer: Tokenizer, problem: Problem, shots: int, room: int) -> Prompt:
     """Up to ``shots`` solved examples and the question in at most ``room`` tokens."""
-    least = MIN_TEXT_TOKENS if problem.asked.text else 0
+    asked = tokenizer.encode(problem.asked.text)
     for used in range(min(shots, len(problem.shots)), -1, -1):
         shown = problem.shots[:used]
+        texts = [*(tokenizer.encode(shot.text) for shot in shown), asked]
         wholes = [*(_after_text(tokenizer, shot) for shot in shown), tokenizer.encode(problem.asked.cue)]
-        share = (room - 1 - sum(map(len, wholes))) // (used + 1)
-        if share >= least:
+        left = room - 1 - sum(map(len, wholes))
+        longest = _longest([len(text) for text in texts], left)
+        if sum(map(len, texts)) <= left or longest >= MIN_TEXT_TOKENS:
             break
-    before: list[int] = []
-    for shot, whole in zip(shown, wholes, strict=False):
-        before += tokenizer.encode(shot.text)[: max(0, share)] + whole
-    text = tokenizer.encode(problem.asked.text)[: max(0, share)]
-    full, empty = before + text + wholes[-1], before + wholes[-1]
+    before = [token for text, whole in zip(texts[:-1], wholes, strict=False) for token in text[:longest] + whole]
+    full, empty = before + asked[:longest] + wholes[-1], before + wholes[-1]
     last = slice(-(room - 1), None)  # a question too long even alone keeps its end
     return Prompt([tokenizer.eot, *full[last]], used, [tokenizer.eot, *empty[last]])
+
+
+def _longest(lengths: Sequence[int], room: int) -> int:
+    """Tokens that a text may keep, so that together they fit into ``room``; not below 0."""
+    room = max(0, room)
+    for still, length in zip(range(len(lengths), 0, -1), sorted(lengths), strict=True):
+        if length * still > room:
+            return room // still
+        room -= length
+    return max(lengths)
 
 
 def _after_text(tokenizer: Tokenizer, shot: Example) -> list[int]:
@@ -205,6 +214,7 @@ def _room(context: int, answers: Sequence[Sequence[Sequence[int]]]) -> int:
     if context - longest < 2:
         raise ParameterError(
             f"a context of {context} tokens (evaluate.context, or the model's own) is too short to prompt for answers "
-            f"of up to {longest} tokens; expected at least {longest + 2}"
+            f"of up to {longest} tokens; expected at least {longest + 2}: shorten the answer, or take its task out of "
+            "evaluate.tasks"
         )
     return context - longest

@@ -20,7 +20,7 @@ from typing import Any
 
 from gptcore.artifact import write_atomically, write_json
 from gptcore.formats.directory import portable, save_model
-from gptcore.prompt import TEMPLATE
+from gptcore.prompt import template
 from gptcore.tokenizer import END_OF_TEXT, JSON_FILE
 from pipeline.exporters import Exported
 from pipeline.exporters.parity import Reader
@@ -49,7 +49,7 @@ def _add_tokenizer_files(directory: Path, exported: Exported) -> None:
     fields |= {"model_max_length": exported.longest, "padding_side": side, "truncation_side": side}
     write_json(directory / "tokenizer_config.json", fields)
     if exported.about.takes_instructions and exported.tokenizer.chat is None:
-        write_atomically(directory / "chat_template.jinja", TEMPLATE.encode())
+        write_atomically(directory / "chat_template.jinja", template(exported.tokenizer).encode())
 
 
 def _tokenizer_json(directory: Path) -> str:

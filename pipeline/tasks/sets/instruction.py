@@ -25,8 +25,8 @@ class FollowInstructions:
 
     def score(self, answers: Sequence[str], examples: Sequence[Instruction]) -> dict[str, float]:
         """Share of answers that are right to the letter, and chrF (Popović, 2015)."""
+        hits = sum(example.is_answered_by(given) for given, example in zip(answers, examples, strict=True))
         expected = [example.output for example in examples]
-        hits = sum(given == right for given, right in zip(answers, expected, strict=True))
         return {"exact_match": round(hits / len(expected), 4), "chrf": round(chrf(answers, expected), 2)}
 
     def problems(self, amount: Amount) -> list[Problem]:

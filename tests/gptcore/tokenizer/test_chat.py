@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gptcore.errors import DataError
 from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.objectives.response import conversation_examples
-from gptcore.prompt import TEMPLATE as OURS
 from gptcore.prompt import example_ids, prompt_ids
+from gptcore.prompt import template as template_of
 from gptcore.tokenizer import Tokenizer
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, library, save
@@ -86,9 +86,17 @@ def test_instructions_are_put_in_the_models_form(directory: Path) -> None:
 
 
 def test_our_own_template_is_our_own_form(tmp_path: Path) -> None:
-    """Exports have it for other programs."""
-    ours = Tokenizer.load(save(library("digits"), tmp_path, OURS))
+    """Exports have it for other programs; the ends are this vocabulary's."""
+    plain = Tokenizer.load(save(library("digits"), tmp_path / "plain", None))
+    ours = Tokenizer.load(save(library("digits"), tmp_path / "ours", template_of(plain)))
     assert ours.decode(prompt_ids(ours, "Add.", "1 2")) == "### Instruction: Add.\n### Input: 1 2\n### Response:"
+    before, answer = example_ids(plain, "Add.", "", "3", TALK[:2])
+    asked = [*TALK[:2], {"role": "user", "content": "Add."}]
+    assert ours.chat is not None
+    assert ours.chat.prompt(asked) == before
+    assert ours.chat.turn([*asked, {"role": "assistant", "content": "3"}]) == (before, answer)
+    with pytest.raises(DataError, match="expected the roles user and assistant, found system"):
+        ours.chat.prompt([{"role": "system", "content": "Be brief."}, *asked])
 
 
 def test_a_template_that_changes_what_stood_before_an_answer_cannot_be_tuned(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from gptcore import artifact
 from gptcore.adapters.config import AdapterConfig
 from gptcore.config import GPTConfig
+from gptcore.errors import ParameterError
 from gptcore.formats.directory import load_model, save_model
 from gptcore.model import GPT
 from gptcore.prompt import example_ids, prompt_ids
@@ -29,6 +30,7 @@ from pipeline.stages.finetune_instruct import finetune_instruct
 from pipeline.stages.finetune_prefer import finetune_prefer
 from pipeline.store.checkpoint import LANGUAGE_MODEL, Checkpoint
 from pipeline.store.plain import as_plain
+from pipeline.tasks import pairs
 from pipeline.tracking.tracker import NullTracker, Tracker
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -213,6 +215,20 @@ def test_killed_with_minus_9_it_goes_on_to_the_same_bytes(project: Path, prepare
     )
 
 
+def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "make", None)
+    for wrong, words in ((AdapterConfig(rank=2, targets=["qproj"]), "targets"), (AdapterConfig(blocks=3), "blocks")):
+        with pytest.raises(ParameterError, match=f"finetune_prefer.adapter.{words}"):
+            tune(project, replace(CFG, adapter=wrong))
+
+
+def test_before_tuning_the_rewards_are_nought(project: Path) -> None:
+    before = tune(project).metrics["before"]["on_pairs"]
+    assert (before["reward_margin"], before["reward_accuracy"]) == (0, 0)
+
+
 def test_a_model_without_a_wrong_answer_is_passed_on(project: Path) -> None:
     """Greedy answers to what it already says: there is nothing to prefer, and no error."""
     said = theirs(project / "tuned", {"instruction": "Say it.", "input": "redly"})
@@ -226,3 +242,4 @@ def test_a_model_without_a_wrong_answer_is_passed_on(project: Path) -> None:
     assert (project / "preferred/model.safetensors").read_bytes() == (project / "tuned/model.safetensors").read_bytes()
     assert (project / "prefer.csv").read_text() == "step,loss,learning_rate,grad_norm\n"
     assert pairs_of(project) == []
+    assert len(list((project / "data/.scratch/finetune_prefer").glob("*/finished"))) == 1

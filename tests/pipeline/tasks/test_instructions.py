@@ -7,6 +7,8 @@ import pytest
 
 from gptcore.errors import DataError
 from pipeline.tasks.instructions import Instruction, read_instructions
+from pipeline.tasks.sets import TaskData
+from pipeline.tasks.sets.instruction import FollowInstructions
 
 ADD = {"instruction": "Add.", "input": "1 and 2", "output": "3", "kind": "add", "split": "train"}
 TALK = [
@@ -37,6 +39,12 @@ def test_a_conversation_is_its_last_question_and_the_turns_before(tmp_path: Path
     assert whole.asked.split() == ["Be", "brief.", "Add", "1", "and", "2.", "3", "And", "4?"]
 
 
+def test_white_space_around_an_answer_is_no_part_of_it() -> None:
+    entry = Instruction(**{**ADD, "output": "the  sea\n"})
+    assert [entry.is_answered_by(text) for text in ("the  sea", " the  sea\n", "the sea", "The  sea")] == [1, 1, 0, 0]
+    assert FollowInstructions(TaskData(Path(), Path())).score(["the  sea", "x"], [entry, entry])["exact_match"] == 0.5
+
+
 def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
     second = {**ADD, "input": "2 and 2", "output": "4 é"}
     path = write(tmp_path / "i.jsonl", ADD, HELLO, second)
@@ -54,6 +62,7 @@ def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
         ({**ADD, "output": 3}, "output: expected a string, found int"),
         ({**ADD, "output": " "}, "output: expected text"),
         ({**ADD, "split": "dev"}, "'dev'"),
+        ({**ADD, "input": "ok \ud83d"}, "input: expected Unicode text, found half a surrogate pair"),
         ("[" * 100_000, "line 3"),
         (talk(TALK, output="7"), "expected the keys messages, kind, split"),
         (talk(TALK[:1]), "messages: expected a list of two turns or more"),
@@ -62,7 +71,9 @@ def test_a_split_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
         (talk(TALK[:2]), "messages: expected an assistant's turn at the end, found user"),
         (talk(TALK[2:]), "messages, turn 1: expected the role user, found 'assistant'"),
         (talk([*TALK, TALK[0]]), "messages, turn 6: expected the role user, found 'system'"),
-        (talk([*TALK[:2], {"role": "assistant", "content": " "}]), "messages, turn 3: expected content that is text"),
+        (talk([*TALK[:2], {"role": "assistant", "content": " "}]), "messages, turn 3: expected text, found none"),
+        (talk([*TALK[:2], {"role": "assistant", "content": 3}]), "messages, turn 3: expected content that is text"),
+        (talk([*TALK[:2], {"role": "assistant", "content": "\udc00"}]), "turn 3: expected Unicode text"),
         (talk([*TALK[:2], "3"]), "messages, turn 3: expected an object with role and content"),
     ],
 )

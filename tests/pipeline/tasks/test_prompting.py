@@ -12,6 +12,7 @@ from gptcore.errors import ParameterError
 from gptcore.formats.directory import save_model
 from gptcore.model import GPT
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
+from pipeline.tasks import prompting
 from pipeline.tasks.problems import Example, Problem
 from pipeline.tasks.prompting import BETWEEN, MIN_TEXT_TOKENS, answer_nats, build_prompt, solve, taken_off
 from pipeline.tasks.sets.classification import TOPIC
@@ -220,17 +221,36 @@ def test_where_there_is_room_nothing_is_cut() -> None:
     )
 
 
-def test_long_texts_are_cut_at_their_ends_to_equal_shares() -> None:
+def test_long_texts_are_cut_at_their_ends_to_one_length_and_short_ones_stay() -> None:
     long = TOKENIZER.encode(TEXT * 3)
     shots = (Example(TEXT * 3, TOPIC, " king"), Example("sea", TOPIC, " sea"))
     problem = Problem(Example(TEXT * 3, TOPIC, " king"), (" king",), shots)
     room = 100
     first, second, asked = TOKENIZER.decode(build_prompt(TOKENIZER, problem, 2, room).ids[1:]).split(BETWEEN)
     around = [*[TOPIC, " king", BETWEEN], *[TOPIC, " sea", BETWEEN], TOPIC]
-    share = (room - 1 - sum(len(TOKENIZER.encode(part)) for part in around)) // 3
+    share = (room - 1 - sum(len(TOKENIZER.encode(part)) for part in [*around, "sea"])) // 2
     assert MIN_TEXT_TOKENS < share < len(long)
     beginning = TOKENIZER.decode(long[:share])
     assert (first, second, asked) == (f"{beginning}\nTopic: king", "sea\nTopic: sea", f"{beginning}\nTopic:")
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(-5, 200))
+def test_texts_keep_as_much_as_fits(lengths: list[int], room: int) -> None:
+    kept = prompting._longest(lengths, room)
+
+    def together(longest: int) -> int:
+        return sum(min(length, longest) for length in lengths)
+
+    assert together(kept) <= max(0, room)
+    assert kept == max(lengths) or together(kept + 1) > room
+
+
+def test_shots_of_few_words_stay_where_there_is_room() -> None:
+    shots = tuple(Example("sea", TOPIC, " sea") for _ in range(4))
+    problem = Problem(Example("king", TOPIC, " king"), (" king",), shots)
+    whole = build_prompt(TOKENIZER, problem, 4, 1000).ids
+    assert build_prompt(TOKENIZER, problem, 4, len(whole)).ids == whole
+    assert build_prompt(TOKENIZER, problem, 4, len(whole) - 1).shots == 3
 
 
 def test_a_shot_goes_before_a_text_says_too_little() -> None:
