@@ -1,17 +1,19 @@
-"""How slow this processor is, for limits in its seconds: machines of one name differ by a factor of two."""
+"""How slow this processor is, for limits in its seconds: machines of one name differ by a factor of two.
+
+So does one machine from one moment to the next, where its two processors are threads of one core and the other one
+computes or does not: whoever judges by it asks when it judges.
+"""
 
 import time
-from functools import cache
 
 REFERENCE_SECONDS, MOST = 0.06, 4.0
 """Half of what ``_work`` takes on the slowest processor seen, which the limits were too short for; and no limit grows
 beyond so many times."""
 
 
-@cache
 def slowness() -> float:
-    """1 to ``MOST``: the seconds here in which the reference does a second of plain Python."""
-    return min(MOST, max(1.0, min(_work() for _ in range(3)) / REFERENCE_SECONDS))
+    """1 to ``MOST``: the seconds here and now in which the reference does a second of plain Python."""
+    return min(MOST, max(1.0, *(_work() / REFERENCE_SECONDS for _ in range(3))))
 
 
 def _work() -> float:

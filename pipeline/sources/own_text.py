@@ -109,6 +109,8 @@ def refuse_unreadable(own: Path) -> None:
 def refuse_partial_copy(own: Path) -> None:
     """In the copy of the project in which an experiment runs: refuse a folder without the files of the real one."""
     real = project.root() / own
+    if real.resolve() == own.resolve():
+        return  # no copy
     if lacking := {p.relative_to(real) for p in _files(real)} - {p.relative_to(own) for p in _files(own)}:
         raise DataError(
             f"{own}: this experiment's copy lacks {len(lacking)} of your files ({spelled(min(lacking))}), for git does "
@@ -134,7 +136,7 @@ def _files(own: Path) -> list[Path]:
 
 def _walk(own: Path, refuse: Callable[[OSError], None]) -> Iterator[tuple[str, Iterable[str]]]:
     for folder, directories, names in os.walk(own, onerror=refuse):
-        yield folder, [*names, *(name for name in directories if Path(folder, name).is_symlink())]
+        yield folder, [*names, *(name for name in directories if os.path.islink(os.path.join(folder, name)))]
 
 
 def _format(name: str, formats: Mapping[str, tuple[str, ...]]) -> str:

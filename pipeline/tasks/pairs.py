@@ -151,6 +151,6 @@ def _of_entry(
     prompt, right = example_ids(encoder, entry.instruction, entry.input, entry.output, entry.history)
     texts: dict[str, list[int]] = {}
     for ids in answers:
-        texts.setdefault(text_of(encoder, ids), ids)
-    texts.pop(entry.output.strip(), None)
+        if not entry.is_answered_by(text := text_of(encoder, ids)):
+            texts.setdefault(text, ids)
     return [Made(split, number, entry.kind, entry.output, text, prompt, right, ids) for text, ids in texts.items()]

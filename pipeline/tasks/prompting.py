@@ -124,19 +124,19 @@ class Prompt:
 
 def build_prompt(tokenizer: Tokenizer, problem: Problem, shots: int, room: int) -> Prompt:
     """Up to ``shots`` solved examples and the question in at most ``room`` tokens."""
-    asked = tokenizer.encode(problem.asked.text)
-    for used in range(min(shots, len(problem.shots)), -1, -1):
-        shown = problem.shots[:used]
-        texts = [*(tokenizer.encode(shot.text) for shot in shown), asked]
-        wholes = [*(_after_text(tokenizer, shot) for shot in shown), tokenizer.encode(problem.asked.cue)]
-        left = room - 1 - sum(map(len, wholes))
-        longest = _longest([len(text) for text in texts], left)
-        if sum(map(len, texts)) <= left or longest >= MIN_TEXT_TOKENS:
+    shown = [(tokenizer.encode(shot.text), _after_text(tokenizer, shot)) for shot in problem.shots[:shots]]
+    asked, cue = tokenizer.encode(problem.asked.text), tokenizer.encode(problem.asked.cue)
+    while True:
+        lengths = [*(len(text) for text, _ in shown), len(asked)]
+        left = room - 1 - len(cue) - sum(len(whole) for _, whole in shown)
+        longest = _longest(lengths, left)
+        if not shown or sum(lengths) <= left or longest >= MIN_TEXT_TOKENS:
             break
-    before = [token for text, whole in zip(texts[:-1], wholes, strict=False) for token in text[:longest] + whole]
-    full, empty = before + asked[:longest] + wholes[-1], before + wholes[-1]
+        shown.pop()
+    before = [token for text, whole in shown for token in text[:longest] + whole]
+    full, empty = before + asked[:longest] + cue, before + cue
     last = slice(-(room - 1), None)  # a question too long even alone keeps its end
-    return Prompt([tokenizer.eot, *full[last]], used, [tokenizer.eot, *empty[last]])
+    return Prompt([tokenizer.eot, *full[last]], len(shown), [tokenizer.eot, *empty[last]])
 
 
 def _longest(lengths: Sequence[int], room: int) -> int:

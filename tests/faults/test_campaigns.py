@@ -110,6 +110,7 @@ def compute() -> None:
 )
 def test_a_child_is_watched(function: Callable[[], Any], problem: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(bounded, "slowness", lambda: 1.0)
     ended = bounded.run(function)
     found = ended.problem()
     assert found is None if problem is None else problem in str(found)
