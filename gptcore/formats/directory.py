@@ -26,6 +26,8 @@ from gptcore.untrusted import shown
 LONGEST_LABEL = 1_000
 """Characters."""
 _ARCHITECTURE = re.compile(r"[\w.-]{1,200}", re.ASCII)
+_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
+"""Where ``config.json`` names none, as `transformers` takes it."""
 OWN = "gptcore"
 """The family that expresses everything."""
 
@@ -36,10 +38,11 @@ class Format(Protocol):
     model_type: str
     title: str
     """What people call the architecture."""
-    description: str
-    """Its parts, in a phrase."""
     foreign: bool
     """Whether `transformers` and other programs read it too."""
+
+    def describe(self, config: GPTConfig, /) -> str:
+        """The parts of such a model, in a phrase."""
 
     def expresses(self, config: GPTConfig, /) -> bool:
         """Whether it can hold a model of this configuration exactly."""
@@ -186,6 +189,8 @@ def portable(config: GPTConfig) -> Format:
 def _labels(directory: Path, fields: Mapping[str, Any], config: GPTConfig) -> tuple[list[str], int]:
     """A classifier's labels in the order of their numbers, and the id of its padding."""
     labels, pad_id = fields.get("id2label") or {}, fields.get("pad_token_id")
+    if fields.get("id2label") is None and is_classifier(fields):
+        labels = _LABELS
     keys = {str(i) for i in range(len(labels))} if isinstance(labels, dict) else set()
     if not keys or set(labels) != keys or type(pad_id) is not int or not 0 <= pad_id < config.vocab_size:
         raise DataError(

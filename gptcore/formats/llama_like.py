@@ -10,7 +10,18 @@ from typing import Any
 from gptcore.config import GPTConfig, usual_mlp_width
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import MLP_WIDTH, SIZES, Row, TableFormat, missing, other_values, refuse, unless, wrong_sizes
+from gptcore.formats.table import (
+    MLP_WIDTH,
+    SIZES,
+    Row,
+    TableFormat,
+    missing,
+    of_another_model,
+    other_values,
+    refuse,
+    unless,
+    wrong_sizes,
+)
 from gptcore.untrusted import shown
 
 # Hugging Face name                                  our name                         part
@@ -64,7 +75,9 @@ def read_config(
     rope = read_rope(stored, found)
     flags = {key: given.get(key, False) for key in (*switches, "tie_word_embeddings", "use_sliding_window")}
     found += [f"{key} = {shown(flag)}: expected true or false" for key, flag in flags.items() if type(flag) is not bool]
-    found += other_values(given, {"hidden_act": "silu", "use_sliding_window": False, **(computed or {})})
+    found += of_another_model(given) + other_values(
+        given, {"hidden_act": "silu", "use_sliding_window": False, **(computed or {})}
+    )
     kinds = given.get("layer_types", [])
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
         found.append(f"layer_types = {shown(kinds)}: this model computes 'full_attention' only")

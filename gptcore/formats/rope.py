@@ -2,7 +2,8 @@
 
 Two generations of `transformers` put them in different places: ``rope_theta`` and ``rope_scaling`` beside the sizes
 (v4), or all in ``rope_parameters`` (v5).  Both are read, the latter is written, with ``rope_theta`` beside it for
-programs that look there.
+programs that look there.  Where a directory has both, ``rope_scaling`` is all that counts, as it does there: people
+add it by hand to stretch a model.
 """
 
 import math
@@ -42,11 +43,15 @@ class Rope:
 def read_rope(stored: Mapping[str, Any], found: list[str]) -> Rope:
     """The numbers; what is wrong with them is added to ``found``."""
     given = {key: value for key, value in stored.items() if value is not None}  # null stands for the default
-    parts = [given.get(key, {}) for key in ("rope_scaling", "rope_parameters")]  # of v4, of v5
-    if wrong := [part for part in parts if not isinstance(part, dict)]:
-        found += [f"rope_parameters = {shown(part)}: expected an object" for part in wrong]
+    parts = {key: given.get(key, {}) for key in ("rope_scaling", "rope_parameters")}  # of v4, of v5
+    if wrong := [f"{key} = {shown(part)}: expected an object" for key, part in parts.items() if type(part) is not dict]:
+        found += wrong
         return Rope()
-    fields = {key: value for part in parts for key, value in part.items() if value is not None}
+    chosen = parts["rope_scaling"] or parts["rope_parameters"]
+    fields = {key: value for key, value in chosen.items() if value is not None}
+    if nested := [key for key, value in fields.items() if isinstance(value, dict)]:
+        found.append(f"rope_parameters.{shown(nested[0])[1:-1]}: this model computes the same positions in all layers")
+        return Rope()
     theta = fields.get("rope_theta", given.get("rope_theta", 10000.0))
     share = fields.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0))
     kind = fields.get("rope_type", fields.get("type", "default"))
@@ -72,8 +77,10 @@ def _scaling(kind: str, fields: dict[str, Any], given: dict[str, Any], found: li
     unknown = sorted(set(fields) - set(_FIELDS) - set(_OTHERS))
     found += [f"rope_parameters.{shown(key)[1:-1]}: this model does not know it" for key in unknown]
     context = given.get("max_position_embeddings")
-    defaults = {"original_max_position_embeddings": given.get("original_max_position_embeddings", context)}
-    asked = {name: fields.get(name, defaults.get(name)) for name in _OF[kind]}
+    asked = {name: fields.get(name) for name in _OF[kind]}
+    if "original_max_position_embeddings" in asked:  # what stands beside the sizes comes first, as there
+        inside = fields.get("original_max_position_embeddings", context)
+        asked["original_max_position_embeddings"] = given.get("original_max_position_embeddings", inside)
     values = {_FIELDS[name]: value for name, value in asked.items() if value is not None}
     if "factor" not in values and kind == "yarn" and type(values.get("original")) is int and type(context) is int:
         values["factor"] = context / max(1, values["original"])

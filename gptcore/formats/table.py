@@ -43,6 +43,8 @@ SIZES = {
 }
 """Theirs → ours, in the words of every family after GPT-2."""
 MLP_WIDTH = "intermediate_size"
+ACTIVATIONS = {"gelu": "gelu-exact", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu"}
+"""Of an MLP without gates, as `transformers` names them → ours: the last three compute the same."""
 MOST_PROBLEMS = 20
 """That a message lists; a config of another size than the weights has thousands."""
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
@@ -65,7 +67,7 @@ class TableFormat:
     title: str
     """What people call the architecture."""
     description: str
-    """Its parts, in a phrase."""
+    """Its parts, in a phrase; ``{gelu}`` stands for the one that a model has."""
     architectures: tuple[str, str]
     """Of a language model, of a classifier."""
     table: tuple[Row, ...]
@@ -85,6 +87,10 @@ class TableFormat:
     """What some programs leave out before names that begin so."""
     foreign: bool = True
     """Whether `transformers` and other programs read it too."""
+
+    def describe(self, config: GPTConfig) -> str:
+        """The parts of such a model, in a phrase."""
+        return self.description.format(gelu="GELU in tanh form" if config.mlp == "gelu" else "GELU")
 
     def is_classifier(self, fields: Mapping[str, Any]) -> bool:
         """Whether a directory with this ``config.json`` holds a classifier."""
@@ -242,6 +248,22 @@ def wrong_sizes(stored: Mapping[str, Any], names: Mapping[str, str]) -> list[str
         if isinstance(rule := known[ours], Whole) and theirs in stored
     ]
     return [problem for theirs, rule in sizes if (problem := rule.problem(theirs, stored[theirs]))]
+
+
+def of_another_model(stored: Mapping[str, Any]) -> list[str]:
+    """A problem for each key that any family of `transformers` may have and that changes what its model computes."""
+    problems = other_values({"is_causal": stored.get("is_causal", True)}, {"is_causal": True})
+    if (quantized := stored.get("quantization_config")) is not None:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        problems.append(f"quantization_config ({shown(method)}): expected weights in float32, float16 or bfloat16")
+    return problems
+
+
+def unknown_activation(key: str, value: Any) -> list[str]:
+    """A problem unless it is one of ``ACTIVATIONS``."""
+    if isinstance(value, str) and value in ACTIVATIONS:
+        return []
+    return [f"{key} = {shown(value)}: expected one of {', '.join(ACTIVATIONS)}"]
 
 
 def unless(default: int, value: int | None) -> int:

@@ -110,7 +110,7 @@ def _summary(about: About, model: Model) -> str:
 
 def _model_rows(model: Model, layout: Format) -> Iterator[tuple[str, str]]:
     config = model.config
-    yield "architecture", layout.description
+    yield "architecture", layout.describe(config)
     waves = f" (theta {config.rope_theta:g})" if config.positions == "rotary" else ""
     yield "positions", config.positions + waves
     yield "norm, MLP", f"{config.norm}, {config.mlp} of width {config.mlp_width:,}"

@@ -24,6 +24,8 @@ GPT2: dict[str, dict[str, Any]] = {
     "wide, long": {"n_embd": 96, "n_head": 6, "n_positions": 80, "vocab_size": 300},
     "own head": {"tie_word_embeddings": False},
     "other epsilon": {"layer_norm_epsilon": 1e-2},
+    "GELU by the error function": {"activation_function": "gelu"},
+    "tanh under another name": {"activation_function": "gelu_fast"},
 }
 FULL_WIDTH = {"n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
 LLAMA: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ queries and keys were permuted), lets query, key and value stand below each othe
 keeps Llama 3.1's stretched wavelengths as a tensor of factors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -40,10 +40,25 @@ _FACTS = {
 _STRETCH = {
     "rope.scaling.factor": "factor",
     "rope.scaling.original_context_length": "original_max_position_embeddings",
-    "rope.scaling.attn_factor": "attention_factor",
     "rope.scaling.yarn_beta_fast": "beta_fast",
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
+_READ = {*_STRETCH, "rope.scaling.type", "rope.scaling.finetuned"}
+"""Of all that llama.cpp may be told of the stretch; what else there is, is refused."""
+_COMPUTED: dict[str, tuple[Any, ...]] = {
+    "expert_count": (0,),
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "attention.scale": (),
+    "attention.clamp_kqv": (0,),
+    "logit_scale": (1,),
+    "residual_scale": (1,),
+    "embedding_scale": (1,),
+    "rope.scaling.attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (1,),
+    "rope.scaling.yarn_log_multiplier": (0,),
+}
+"""Facts that change what a model computes, with the values of which that is what this one does."""
 _FACTORS = "rope_freqs.weight"
 _LLAMA3 = [RopeScaling(kind="llama3", factor=factor, original=8192) for factor in (8.0, 32.0)]
 """Published: Llama 3.1 and 3.2."""
@@ -166,14 +181,16 @@ class _Model:
     def _rope(self, fields: dict[str, Any]) -> dict[str, Any]:
         theta, width = {"rope_theta": fields.get("rope_theta", 10000.0)}, self._head_width(fields)
         turned = self._fact("rope.dimension_count")
-        share = {} if turned is None or not width else {"partial_rotary_factor": turned / width}
-        if _FACTORS in self.file.tensors:
-            return theta | share | self._llama3(theta["rope_theta"])
-        kind = self._fact("rope.scaling.type")
-        if kind in (None, "none"):
-            return theta | share
+        share = {} if turned is None or not width else {"partial_rotary_factor": _ratio(turned, width)}
         stretch = {theirs: value for own, theirs in _STRETCH.items() if (value := self._fact(own)) is not None}
-        return theta | share | {"rope_type": kind} | stretch
+        if (older := self._fact("rope.scale_linear")) is not None:
+            stretch.setdefault("factor", older)
+        if (kind := self._fact("rope.scaling.type")) is None:
+            kind = "linear"  # as llama.cpp takes it
+        if kind == "none" or (kind == "linear" and stretch.get("factor", 0) in (0, 1)):
+            return theta | share | (self._llama3(theta["rope_theta"]) if _FACTORS in self.file.tensors else {})
+        both = f" beside {_FACTORS}" if _FACTORS in self.file.tensors else ""
+        return theta | share | {"rope_type": f"{kind}{both}"} | stretch
 
     def _head_width(self, fields: dict[str, Any]) -> int:
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
@@ -184,6 +201,9 @@ class _Model:
 
     def _llama3(self, theta: Any) -> dict[str, Any]:
         """The published parameters of which these are the factors."""
+        block = self.file.tensors[_FACTORS]
+        if not readable(block.kind) or len(block.shape) != 1 or not _is_number(theta):
+            return {"rope_type": f"{_FACTORS} of {block.kind} and shape {block.shape}, at rope_theta = {shown(theta)}"}
         found = self.file.get_tensor(_FACTORS)
         plain = 1.0 / float(theta) ** (torch.arange(0, 2 * len(found), 2).float() / (2 * len(found)))
         for scaling in _LLAMA3:
@@ -198,23 +218,26 @@ class _Model:
         return {"rope_type": f"{_FACTORS}, whose factors are not those of Llama 3.1 or 3.2"}
 
     def _refuse_what_is_not_computed(self) -> None:
-        tests: dict[str, Callable[[Any], bool]] = {
-            "expert_count": lambda value: value != 0,
-            "attention.sliding_window": lambda value: value != 0,
-            "attention.value_length": lambda value: value != self._fact("attention.key_length"),
-            "attention.scale": lambda value: True,
-            "attention.clamp_kqv": lambda value: value != 0,
-            "logit_scale": lambda value: value != 1,
-            "residual_scale": lambda value: value != 1,
-            "embedding_scale": lambda value: value != 1,
-        }
+        stretches = f"{self.kind}.rope.scaling."
+        told = {name.removeprefix(f"{self.kind}.") for name in self.facts if name.startswith(stretches)}
+        computed = dict.fromkeys(sorted(told - _READ), ()) | _COMPUTED
+        computed["attention.value_length"] = (self._fact("attention.key_length"),)
         problems = [
             f"{self.kind}.{name} = {shown(value)}: this model does not compute it"
-            for name, differs in tests.items()
-            if (value := self._fact(name)) is not None and differs(value)
+            for name, neutral in computed.items()
+            if (value := self._fact(name)) is not None and value not in neutral
         ]
         if problems:
             raise DataError(f"{self.file.path}: {'; '.join(problems)}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _ratio(part: Any, whole: int) -> Any:
+    """What is no number stays as it is, for whoever checks the fields to name it."""
+    return part / whole if _is_number(part) else part
 
 
 CONTAINER = Container(stated_in, config_fields, opened, files)

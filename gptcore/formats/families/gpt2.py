@@ -5,7 +5,18 @@ from typing import Any
 
 from gptcore.config import GPTConfig
 from gptcore.formats.parts import TRANSPOSED, WHOLE
-from gptcore.formats.table import Row, TableFormat, missing, other_values, refuse, unless, wrong_sizes
+from gptcore.formats.table import (
+    ACTIVATIONS,
+    Row,
+    TableFormat,
+    missing,
+    of_another_model,
+    other_values,
+    refuse,
+    unknown_activation,
+    unless,
+    wrong_sizes,
+)
 
 # Hugging Face name                      our name                          part
 _TABLE = [
@@ -40,7 +51,6 @@ _FIELDS = {
 }
 # keys that change the forward pass, with the only value this model computes
 _REQUIRED = {
-    "activation_function": "gelu_new",
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
@@ -51,9 +61,12 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
     problems = missing(stored, _FIELDS, "layer_norm_epsilon")
     inner = {"n_inner": stored["n_inner"]} if stored.get("n_inner") is not None else {}
     problems += wrong_sizes(stored, _FIELDS) + wrong_sizes(inner, {"n_inner": "mlp_hidden"})
+    act = stored.get("activation_function", "gelu_new")
+    problems += unknown_activation("activation_function", act) + of_another_model(stored)
     refuse(problems + other_values(stored, _REQUIRED))
     return GPTConfig(
         **{ours: stored[key] for key, ours in _FIELDS.items() if key in stored},
+        mlp=ACTIVATIONS[act],
         dropout=stored.get("resid_pdrop", 0.1),
         tie_weights=stored.get("tie_word_embeddings", True),
         mlp_hidden=unless(4 * stored["n_embd"], inner.get("n_inner", 0)),
@@ -63,7 +76,7 @@ def _read(stored: Mapping[str, Any]) -> GPTConfig:
 def _write(config: GPTConfig) -> dict[str, Any]:
     return {
         **{key: getattr(config, ours) for key, ours in _FIELDS.items()},
-        "activation_function": "gelu_new",
+        "activation_function": "gelu" if config.mlp == "gelu-exact" else "gelu_new",
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
@@ -73,15 +86,15 @@ def _write(config: GPTConfig) -> dict[str, Any]:
 
 
 def _expresses(config: GPTConfig) -> bool:
-    parts = (config.positions, config.norm, config.mlp, config.residual, config.qk_norm)
+    parts = (config.positions, config.norm, config.gated, config.residual, config.qk_norm)
     whole_heads = config.kv_heads == config.n_head and config.attention_width == config.d_model
-    return parts == ("learned", "layernorm", "gelu", "serial", False) and whole_heads
+    return parts == ("learned", "layernorm", False, "serial", False) and whole_heads
 
 
 FORMAT = TableFormat(
     "gpt2",
     "GPT-2",
-    "GPT-2 (pre-norm, GELU in tanh form, learned positions)",
+    "GPT-2 (pre-norm, {gelu}, learned positions)",
     ("GPT2LMHeadModel", "GPT2ForSequenceClassification"),
     tuple(Row(*row) for row in _TABLE),
     "lm_head.weight",

@@ -10,7 +10,19 @@ from typing import Any
 from gptcore.config import GPTConfig, usual_mlp_width
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import MLP_WIDTH, SIZES, Row, TableFormat, missing, refuse, unless, wrong_sizes
+from gptcore.formats.table import (
+    ACTIVATIONS,
+    MLP_WIDTH,
+    SIZES,
+    Row,
+    TableFormat,
+    missing,
+    of_another_model,
+    refuse,
+    unknown_activation,
+    unless,
+    wrong_sizes,
+)
 from gptcore.untrusted import shown
 
 # Hugging Face name                                            our name                      part
@@ -36,24 +48,22 @@ _TABLE = [
 
 _SIZES = SIZES | {MLP_WIDTH: "mlp_hidden"}
 _SWITCHES = {"attention_bias": True, "use_parallel_residual": True, "tie_word_embeddings": False}
-_ACTIVATIONS = {"gelu": "gelu-exact", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu"}
 
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
     given = {key: value for key, value in stored.items() if value is not None}
-    found = missing(stored, _SIZES) + wrong_sizes(stored, _SIZES)
+    found = missing(stored, _SIZES) + wrong_sizes(stored, _SIZES) + of_another_model(given)
     older = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
     names = {name: given[old] for name, old in older.items() if old in given}
     rope = read_rope({"partial_rotary_factor": 0.25, **names, **given}, found)
     flags = {key: given.get(key, default) for key, default in _SWITCHES.items()}
     found += [f"{key} = {shown(flag)}: expected true or false" for key, flag in flags.items() if type(flag) is not bool]
     act = given.get("hidden_act", "gelu")
-    if not isinstance(act, str) or act not in _ACTIVATIONS:
-        found.append(f"hidden_act = {shown(act)}: expected one of {', '.join(_ACTIVATIONS)}")
+    found += unknown_activation("hidden_act", act)
     refuse(found)
     return GPTConfig(
         **{ours: given[theirs] for theirs, ours in SIZES.items()},
-        mlp=_ACTIVATIONS[act],
+        mlp=ACTIVATIONS[act],
         mlp_hidden=unless(usual_mlp_width(given["hidden_size"], gated=False), given[MLP_WIDTH]),
         layer_norm_eps=given.get("layer_norm_eps", 1e-5),
         dropout=given.get("hidden_dropout", 0.0),
@@ -94,7 +104,7 @@ def _expresses(config: GPTConfig) -> bool:
 FORMAT = TableFormat(
     "gpt_neox",
     "GPT-NeoX-type",
-    "GPT-NeoX (pre-norm, LayerNorm, GELU, rotary positions)",
+    "GPT-NeoX (pre-norm, LayerNorm, {gelu}, rotary positions)",
     ("GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification"),
     tuple(Row(*row) for row in _TABLE),
     "embed_out.weight",

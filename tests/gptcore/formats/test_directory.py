@@ -265,10 +265,11 @@ KNOWN = "'gpt2', 'gpt_neox', 'gptcore', 'llama', 'qwen2', 'qwen3'"
     [
         ({"model_type": "bert"}, f"expected model_type {KNOWN}, found 'bert'"),
         ({"model_type": None}, f"expected model_type {KNOWN}, found None"),
-        ({"activation_function": "relu"}, "activation_function = 'relu': this model computes 'gelu_new' only"),
+        ({"activation_function": "relu"}, "activation_function = 'relu': expected one of gelu, gelu_new"),
         ({"scale_attn_weights": False}, "scale_attn_weights = False"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
         ({"add_cross_attention": True}, "add_cross_attention = True"),
+        ({"is_causal": False}, "is_causal = False: this model computes True only"),
         ({"n_inner": 0}, "n_inner = 0: expected a whole number in 1"),
         ({"n_head": 5}, "d_model = 24: expected a multiple of n_head = 5"),
         ({"n_layer": 0}, "n_layer = 0"),
@@ -383,13 +384,21 @@ def test_our_classifier_gives_its_logits_in_transformers(make_gpt, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "changes", [{"id2label": None}, {"pad_token_id": None}, {"id2label": {}}, {"id2label": {"1": "a", "2": "b"}}]
+    "changes", [{"pad_token_id": None}, {"id2label": {}}, {"id2label": {"1": "a", "2": "b"}}, {"id2label": ["a", "b"]}]
 )
 def test_a_classifier_needs_labels_and_padding(make_gpt, tmp_path: Path, changes: dict[str, Any]):
     save_model(Classifier(make_gpt(), ["a", "b"], pad_id=60), tmp_path)
     edit_config(tmp_path, **changes)
     with pytest.raises(DataError, match=f"^{tmp_path / 'config.json'}: expected a classifier's id2label"):
         load_classifier(tmp_path)
+
+
+def test_two_labels_without_names_have_those_of_transformers(make_oracle, tmp_path: Path):
+    """It leaves them out of ``config.json`` where they are its own."""
+    oracle = make_oracle("GPT2ForSequenceClassification")
+    oracle.save_pretrained(tmp_path)
+    assert "id2label" not in json.loads((tmp_path / "config.json").read_text())
+    assert load_classifier(tmp_path).labels == list(oracle.config.id2label.values())
 
 
 def test_a_language_model_is_no_classifier_nor_the_other_way_round(directory: Path, make_gpt, tmp_path: Path):

@@ -74,6 +74,7 @@ TO_TRANSFORMERS: list[tuple[str, dict[str, Any]]] = [
     ("gpt_neox", {**ROTARY, **PLAIN, "rotary_share": 0.25, "residual": "parallel", "mlp": "gelu-exact"}),
     ("gpt_neox", {**ROTARY, "attention_bias": "none", "rope_scaling": RopeScaling(kind="linear", factor=2.0)}),
     ("gpt2", {"mlp_hidden": 40}),
+    ("gpt2", {"mlp": "gelu-exact"}),
 ]
 
 
@@ -212,7 +213,7 @@ def test_every_configuration_comes_back_bit_for_bit(make_gpt, changes: dict[str,
         ({"positions": "rotary", "n_kv_head": 4}, GPTCORE, GPTCORE),
         ({"mlp_hidden": 100}, GPT2, GPT2),
         ({"residual": "parallel"}, GPTCORE, GPTCORE),
-        ({"mlp": "gelu-exact"}, GPTCORE, GPTCORE),
+        ({"mlp": "gelu-exact"}, GPT2, GPT2),
         ({"head_width": 32}, GPTCORE, GPTCORE),
         ({**LLAMA_OPTIONS, "n_kv_head": 4, "head_width": 10, "mlp_hidden": 100}, GPTCORE, LLAMA),
         ({**LLAMA_OPTIONS, "bias": False, "attention_bias": "all"}, GPTCORE, LLAMA),
@@ -295,6 +296,10 @@ def edit_config(directory: Path, **changes: Any) -> None:
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu': this model computes 'silu' only"),
         ({"attention_bias": 1}, "attention_bias = 1: expected true or false"),
         ({"layer_types": ["sliding_attention"] * 2}, "this model computes 'full_attention' only"),
+        ({"is_causal": False}, "is_causal = False: this model computes True only"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config ('fp8'): expected weights in float32"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 9.0}}}, "rope_parameters.full_attention: this model"),
+        ({"rope_scaling": 7}, "rope_scaling = 7: expected an object"),
         ({"use_sliding_window": True}, "use_sliding_window = True: this model computes False only"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "rope_type = 'longrope': expected one of default, linear"),
         ({"rope_parameters": {"rope_type": "linear"}}, "rope_parameters.factor: missing"),
@@ -344,6 +349,39 @@ def test_fields_of_older_versions_of_transformers_are_understood(llama: Path):
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
     save_file(tensors, llama / "model.safetensors")
     assert state_hash(load_model(llama)) == state_hash(expected)
+
+
+@pytest.mark.parametrize("changes", [{"is_causal": False}, {"quantization_config": {"quant_method": "awq"}}], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_takes_what_is_no_causal_model_or_quantized(tmp_path: Path, family: str, changes: dict[str, Any]):
+    make_family(family).save_pretrained(tmp_path)
+    edit_config(tmp_path, **changes)
+    with pytest.raises(DataError, match=next(iter(changes))):
+        load_model(tmp_path)
+
+
+YARN = {"factor": 2.0, "original_max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_scaling": {"type": "yarn", **YARN}},
+        {"rope_scaling": {"rope_type": "yarn", **YARN, "rope_theta": 40.0}, "rope_theta": 70.0},
+        {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 70.0},
+        {"rope_parameters": {"rope_type": "yarn", **YARN, "rope_theta": 70.0}, "original_max_position_embeddings": 8},
+        {"rope_parameters": {"rope_type": "yarn", **YARN, "rope_theta": 70.0}, "rope_scaling": {}},
+    ],
+)
+def test_what_counts_of_several_places_is_what_counts_in_transformers(llama: Path, changes: dict[str, Any]):
+    """Someone stretches a saved model by hand, as its card tells them to."""
+    from transformers import AutoModelForCausalLM
+
+    edit_config(llama, **changes)
+    model, oracle = load_model(llama), AutoModelForCausalLM.from_pretrained(llama).eval()
+    ids = random_ids(model)
+    with torch.inference_mode():
+        assert_near(model(ids), oracle(ids).logits)
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,73 @@ def test_other_factors_are_refused(tmp_path: Path):
         load_model(tmp_path / "m.gguf")
 
 
+def stretches(*facts: tuple[str, Any]) -> Callable[[Any], None]:
+    """Adds facts of a Llama, ``rope.`` before each."""
+
+    def add(writer: Any) -> None:
+        for name, value in facts:
+            put = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+            put[type(value)](f"llama.rope.{name}", value)
+
+    return add
+
+
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 8}
+
+
+@pytest.mark.parametrize(
+    ("facts", "parameters"),
+    [
+        ([("scaling.type", "linear"), ("scaling.factor", 4.0)], LINEAR),
+        ([("scaling.factor", 4.0), ("scaling.finetuned", True)], LINEAR),
+        ([("scale_linear", 4.0)], LINEAR),
+        ([("scaling.factor", 4.0), ("scale_linear", 3.0)], LINEAR),
+        ([("scaling.type", "none"), ("scaling.factor", 4.0)], None),
+        ([("scaling.factor", 0.0)], None),
+        ([("scaling.type", "linear")], None),
+        ([("scaling.type", "yarn"), ("scaling.factor", 4.0), ("scaling.original_context_length", 8)], YARN),
+        (
+            [
+                ("scaling.type", "yarn"),
+                ("scaling.factor", 4.0),
+                ("scaling.original_context_length", 8),
+                ("scaling.yarn_ext_factor", 1.0),
+                ("scaling.attn_factor", 1.0),
+                ("scaling.yarn_beta_fast", 16.0),
+            ],
+            YARN | {"beta_fast": 16.0},
+        ),
+    ],
+)
+def test_a_stretch_is_the_one_that_llama_cpp_takes(tmp_path: Path, facts: Any, parameters: Any):
+    """llama.cpp: a factor without a type is linear, and an older key of it counts where there is no newer one."""
+    oracle = make_family("llama", **WIDE, **({"rope_parameters": parameters} if parameters else {}))
+    save_gguf(oracle, tmp_path / "m.gguf", change=stretches(*facts))
+    model = load_model(tmp_path / "m.gguf")
+    assert (model.config.rope_scaling is None) == (parameters is None)
+    ids = random_ids(model)
+    with torch.inference_mode():
+        assert_near(model(ids), oracle(ids).logits)
+
+
+def two_stretches(writer: Any) -> None:
+    stretches(("scaling.factor", 4.0))(writer)
+    writer.add_tensor("rope_freqs.weight", np.full(8, 1, np.float32))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (two_stretches, "rope_type = 'linear beside rope_freqs.weight'"),
+        (stretches(("scaling.attn_factor", 2.0)), "llama.rope.scaling.attn_factor = 2.0: this model does not"),
+        (stretches(("scaling.yarn_attn_factor", 1.0)), "llama.rope.scaling.yarn_attn_factor = 1.0: this model"),
+        (stretches(("scaling.alpha", 2.0)), "llama.rope.scaling.alpha = 2.0: this model does not compute it"),
+        (stretches(("scaling.factor", "much")), "rope_parameters.factor = 'much': expected a number"),
+        (stretches(("scaling.type", 7)), "rope_type = '7': expected one of"),
+        (lambda w: w.add_causal_attention(False), "llama.attention.causal = False: this model does not compute it"),
+        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(8, np.int32)), "rope_freqs.weight of I32"),
+        (lambda w: w.add_tensor("rope_freqs.weight", np.ones((2, 4), np.float32)), "rope_freqs.weight of F32 and"),
         (lambda w: w.add_expert_count(8), "llama.expert_count = 8: this model does not compute it"),
         (lambda w: w.add_sliding_window(8), "llama.attention.sliding_window = 8: this model does not compute it"),
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE), "rope_type = 'longrope': expected one of"),
