@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gptcore.config import GPTConfig, usual_mlp_width
-from gptcore.formats.parts import WHOLE, Part
-from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import (
+from gptcore.formats.fields import (
     MLP_WIDTH,
     SIZES,
-    Row,
-    TableFormat,
     missing,
     of_another_model,
     other_values,
@@ -22,6 +18,9 @@ from gptcore.formats.table import (
     unless,
     wrong_sizes,
 )
+from gptcore.formats.parts import WHOLE, Part
+from gptcore.formats.rope import read_rope, write_rope
+from gptcore.formats.table import Row, TableFormat
 from gptcore.untrusted import shown
 
 # Hugging Face name                                  our name                         part
@@ -75,7 +74,7 @@ def read_config(
     rope = read_rope(stored, found)
     flags = {key: given.get(key, False) for key in (*switches, "tie_word_embeddings", "use_sliding_window")}
     found += [f"{key} = {shown(flag)}: expected true or false" for key, flag in flags.items() if type(flag) is not bool]
-    found += of_another_model(given) + other_values(
+    found += of_another_model(stored) + other_values(
         given, {"hidden_act": "silu", "use_sliding_window": False, **(computed or {})}
     )
     kinds = given.get("layer_types", [])

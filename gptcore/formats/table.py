@@ -14,7 +14,7 @@ is worse than one that does not load.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,26 +27,12 @@ from gptcore.config import GPTConfig
 from gptcore.errors import DataError
 from gptcore.formats.containers import CONFIG_FILE, Stored, Weights, container_of
 from gptcore.formats.containers.safetensors import WEIGHTS_FILE
+from gptcore.formats.fields import first
 from gptcore.formats.parts import WHOLE, Part
 from gptcore.model import GPT, Classifier
 from gptcore.model.shapes import parameter_shapes
-from gptcore.ranges import Whole, rules
 from gptcore.tokenizer import Tokenizer
-from gptcore.untrusted import shown
 
-SIZES = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "context_length",
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-}
-"""Theirs → ours, in the words of every family after GPT-2."""
-MLP_WIDTH = "intermediate_size"
-ACTIVATIONS = {"gelu": "gelu-exact", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu"}
-"""Of an MLP without gates, as `transformers` names them → ours: the last three compute the same."""
-MOST_PROBLEMS = 20
-"""That a message lists; a config of another size than the weights has thousands."""
 _KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
 Model = GPT | Classifier
 
@@ -215,7 +201,7 @@ class TableFormat:
         numbers = (name.removeprefix(beginning).partition(".")[0] for name in map(self._canonical, weights.stored))
         layers = len({number for number in numbers if number.isdecimal()})
         asked = f" (config.json asks for {config.n_layer:,} layers, the file has {layers:,})"
-        lines = "\n  ".join(_first(problems))
+        lines = "\n  ".join(first(problems))
         told = asked if layers != config.n_layer else ""
         raise DataError(f"{weights.path}: {len(problems):,} problem(s) with the weights{told}:\n  {lines}")
 
@@ -226,58 +212,6 @@ class TableFormat:
 
 def _stored(part: Part, ours: Tensor, config: GPTConfig) -> Tensor:
     return part.view(ours, config).reshape(part.shape(tuple(ours.shape), config)).contiguous()
-
-
-def missing(stored: Mapping[str, Any], names: Iterable[str], optional: str = "") -> list[str]:
-    """A problem for each of ``names`` that ``stored`` goes without."""
-    return [f"{key}: missing" for key in names if key not in stored and key != optional]
-
-
-def refuse(problems: Sequence[str], untold: int = 0) -> None:
-    """Raise ``ValueError`` with the first of ``problems``, if there are any; so many more are ``untold``."""
-    if problems:
-        raise ValueError("; ".join(_first(problems, untold)))
-
-
-def wrong_sizes(stored: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """A problem for each size that is stored under one of ``names`` (theirs → ours) and can't be one."""
-    known = rules(GPTConfig)
-    sizes = [
-        (theirs, Whole(1, rule.high))  # where 0 stands for a default, it does so in our own layout only
-        for theirs, ours in names.items()
-        if isinstance(rule := known[ours], Whole) and theirs in stored
-    ]
-    return [problem for theirs, rule in sizes if (problem := rule.problem(theirs, stored[theirs]))]
-
-
-def of_another_model(stored: Mapping[str, Any]) -> list[str]:
-    """A problem for each key that any family of `transformers` may have and that changes what its model computes."""
-    problems = other_values({"is_causal": stored.get("is_causal", True)}, {"is_causal": True})
-    if (quantized := stored.get("quantization_config")) is not None:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
-        problems.append(f"quantization_config ({shown(method)}): expected weights in float32, float16 or bfloat16")
-    return problems
-
-
-def unknown_activation(key: str, value: Any) -> list[str]:
-    """A problem unless it is one of ``ACTIVATIONS``."""
-    if isinstance(value, str) and value in ACTIVATIONS:
-        return []
-    return [f"{key} = {shown(value)}: expected one of {', '.join(ACTIVATIONS)}"]
-
-
-def unless(default: int, value: int | None) -> int:
-    """0, which stands for the default in a `GPTConfig`, where ``value`` is the default or not stated."""
-    return 0 if value in (None, default) else value  # type: ignore[return-value]
-
-
-def other_values(stored: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
-    """Keys with another value than the one this model computes, for which an absent key stands too."""
-    return [
-        f"{key} = {shown(stored[key])}: this model computes {value!r} only"
-        for key, value in computed.items()
-        if key in stored and not (type(stored[key]) is type(value) and stored[key] == value)
-    ]
 
 
 def _header_problem(stored: Stored, expected: tuple[int, ...]) -> str | None:
@@ -293,11 +227,6 @@ def _not_finite(tensor: Tensor) -> str | None:
     if (finite := torch.isfinite(tensor)).all():
         return None
     return f"expected finite numbers, found {int((~finite).sum())} that are not"
-
-
-def _first(problems: Sequence[str], untold: int = 0) -> list[str]:
-    untold += max(0, len(problems) - MOST_PROBLEMS)
-    return [*problems[:MOST_PROBLEMS], *([f"… and {untold:,} more"] if untold else [])]
 
 
 def _short(name: str) -> str:

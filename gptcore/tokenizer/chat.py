@@ -1,9 +1,6 @@
 """A conversation as the text that a model was taught it in, by the Jinja template that came with the model.
 
-The template is a stranger's program.  It runs in Jinja's sandbox with less than that allows: no attribute of Python
-but some methods of texts, lists and dictionaries, no filter that asks for memory by a number, no clock (a form that
-names today's date would give other bytes tomorrow).  It can't execute anything; a template made for it can still
-write far more than it was given, and is refused once it has.
+The template is a stranger's program; `sandbox` runs it with no power and within a budget.
 
 What people wrote must not act as a special token.  So each one spelled in a message gets a mark inside before the
 template sees it, which no text has, and loses it again when the text around it is encoded.
@@ -12,38 +9,18 @@ Rejected: rendering message by message, for templates look at the whole conversa
 known templates, which would be wrong for the next model.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
-
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from itertools import chain
 
 from gptcore.errors import DataError
 from gptcore.tokenizer import Message
 from gptcore.tokenizer.added import Added, splitter
+from gptcore.tokenizer.sandbox import budget, environment
 from gptcore.untrusted import shown
 
-LONGEST_TEMPLATE, LONGEST_RANGE = 100_000, 1_000
-"""Characters; numbers that a ``range`` gives.  Llama 3.1's has 4,000 characters, and none counts to a hundred."""
-MOST_CHARACTERS = 100
-"""Of a rendered conversation for each one in its messages and its template."""
-_FILTERS = (
-    "abs", "capitalize", "default", "d", "dictsort", "first", "float", "int", "items", "join", "last", "length",
-    "count", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "safe", "select",
-    "selectattr", "sort", "string", "title", "tojson", "trim", "unique", "upper",
-)  # fmt: skip
-_METHODS = {
-    str: {"strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "partition", "rpartition", "startswith",
-          "endswith", "find", "rfind", "index", "count", "lower", "upper", "title", "capitalize", "replace", "join",
-          "isdigit", "isalpha", "isspace", "removeprefix", "removesuffix"},
-    dict: {"get", "items", "keys", "values"},
-    list: {"index", "count"},
-    tuple: {"index", "count"},
-}  # fmt: skip
+LONGEST_TEMPLATE = 100_000
+"""Characters; Llama 3.1's has 4,000."""
 
 
 class JinjaChat:
@@ -72,8 +49,8 @@ class JinjaChat:
         spelled = [re.escape(token.content) for token in special if len(token.content) > 1]
         self._inside = re.compile(f"(?={'|'.join(spelled)})" if spelled else "(?!)")
         try:
-            self._render = _environment().from_string(template)
-        except (TemplateError, RecursionError, ValueError) as error:
+            self._template = environment().from_string(template)
+        except Exception as error:  # its nesting may be too deep for Jinja's parser or for Python's compiler
             raise ValueError(f"chat template: {_words(error)}") from None
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -103,16 +80,13 @@ class JinjaChat:
     def _text(self, messages: Sequence[Message], mark: str, answer: bool = False) -> str:
         """With a mark within each special token that a message spells."""
         given = [{key: self._marked(value, mark) for key, value in message.items()} for message in messages]
-        room = MOST_CHARACTERS * (len(self.template) + sum(len(value) for each in given for value in each.values()))
-        pieces = []
+        characters = len(self.template) + sum(len(value) for each in given for value in each.values())
+        absent = {"tools": None, "documents": None}  # as `transformers` says that there are none
         try:
-            for piece in self._render.generate(messages=given, add_generation_prompt=answer, **self._named):
-                pieces.append(piece)
-                if (room := room - len(piece)) < 0:
-                    raise ValueError("it writes a hundred times as much as there is")
+            with budget(characters):
+                return self._template.render(messages=given, add_generation_prompt=answer, **absent, **self._named)
         except Exception as error:  # a stranger's program ends in any of them
             raise DataError(f"chat template: {_words(error)}") from None
-        return "".join(pieces)
 
     def _ids_of(self, text: str, mark: str) -> list[int]:
         """What spells a special token is one, unless it has the mark inside."""
@@ -131,64 +105,8 @@ class JinjaChat:
     def _mark(self, messages: Sequence[Message]) -> str:
         """A character for private use that is nowhere in the conversation."""
         used = set(self.template).union(*(value for message in messages for value in message.values()))
-        codes = [*range(0xE000, 0xF900), *range(0xF0000, 0x110000)]
+        codes = chain(range(0xE000, 0xF900), range(0xF0000, 0x110000))
         return next(sign for code in codes if (sign := chr(code)) not in used)
-
-
-class _Generation(Extension):
-    """``{% generation %}`` … ``{% endgeneration %}``: what lies between is as it is.
-
-    Some templates mark the model's own words so, for those who look for them there (`transformers`).
-    """
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(["*", "**", "%"])
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        allowed = next((names for kind, names in _METHODS.items() if isinstance(obj, kind)), None)
-        return super().is_safe_attribute(obj, attr, value) and (allowed is None or attr in allowed)
-
-    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
-        raise SecurityError(f"{shown(attribute)} of {type(obj).__name__}")
-
-    def wrap_str_format(self, value: Any) -> None:
-        """``format`` is a method like another here: one that isn't allowed, for a width is memory."""
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        numbers = all(isinstance(side, int | float) and abs(side) < 1e6 for side in (left, right))
-        if not numbers or operator == "**":
-            raise SecurityError(f"{operator} between {shown(left)} and {shown(right)}")
-        return super().call_binop(context, operator, left, right)
-
-
-def _environment() -> _Sandbox:
-    made = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
-    made.filters = {name: made.filters[name] for name in _FILTERS} | {"tojson": _to_json}
-    made.globals = {"range": _range, "raise_exception": _refuse, "namespace": made.globals["namespace"]}
-    made.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return made
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """As templates expect it: not for HTML, keys in their order."""
-    return json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(int(indent), 8))
-
-
-def _range(*bounds: int) -> range:
-    if len(numbers := range(*bounds)) > LONGEST_RANGE:
-        raise SecurityError(f"a range of {len(numbers):,} numbers, expected at most {LONGEST_RANGE:,}")
-    return numbers
-
-
-def _refuse(message: str) -> NoReturn:
-    raise ValueError(str(message)[:200])
 
 
 def _words(error: BaseException) -> str:

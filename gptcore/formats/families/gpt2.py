@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.parts import TRANSPOSED, WHOLE
-from gptcore.formats.table import (
+from gptcore.formats.fields import (
     ACTIVATIONS,
-    Row,
-    TableFormat,
     missing,
     of_another_model,
     other_values,
@@ -17,6 +14,8 @@ from gptcore.formats.table import (
     unless,
     wrong_sizes,
 )
+from gptcore.formats.parts import TRANSPOSED, WHOLE
+from gptcore.formats.table import Row, TableFormat
 
 # Hugging Face name                      our name                          part
 _TABLE = [

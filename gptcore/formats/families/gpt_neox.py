@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gptcore.config import GPTConfig, usual_mlp_width
-from gptcore.formats.parts import WHOLE, Part
-from gptcore.formats.rope import read_rope, write_rope
-from gptcore.formats.table import (
+from gptcore.formats.fields import (
     ACTIVATIONS,
     MLP_WIDTH,
     SIZES,
-    Row,
-    TableFormat,
     missing,
     of_another_model,
     refuse,
@@ -23,6 +19,9 @@ from gptcore.formats.table import (
     unless,
     wrong_sizes,
 )
+from gptcore.formats.parts import WHOLE, Part
+from gptcore.formats.rope import read_rope, write_rope
+from gptcore.formats.table import Row, TableFormat
 from gptcore.untrusted import shown
 
 # Hugging Face name                                            our name                      part
@@ -52,7 +51,7 @@ _SWITCHES = {"attention_bias": True, "use_parallel_residual": True, "tie_word_em
 
 def _read(stored: Mapping[str, Any]) -> GPTConfig:
     given = {key: value for key, value in stored.items() if value is not None}
-    found = missing(stored, _SIZES) + wrong_sizes(stored, _SIZES) + of_another_model(given)
+    found = missing(stored, _SIZES) + wrong_sizes(stored, _SIZES) + of_another_model(stored)
     older = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
     names = {name: given[old] for name, old in older.items() if old in given}
     rope = read_rope({"partial_rotary_factor": 0.25, **names, **given}, found)

@@ -5,7 +5,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from gptcore.config import GPTConfig
-from gptcore.formats.table import MOST_PROBLEMS, TableFormat, missing, refuse
+from gptcore.formats.fields import MOST_PROBLEMS, missing, refuse
+from gptcore.formats.table import TableFormat
 from gptcore.rope_scaling import RopeScaling
 from gptcore.untrusted import shown
 

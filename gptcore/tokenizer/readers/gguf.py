@@ -36,6 +36,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "qwen2": {"pre_tokenizer": _split(QWEN2_PATTERN), "normalizer": {"type": "NFC"}},
 }
 """llama.cpp's name for a way of cutting texts → the parts of ``tokenizer.json``."""
+_BEGUN = ("llama-bpe", "llama3")
+"""Where a file that says nothing of it means that texts begin with ``bos_token``."""
 
 
 def read(path: Path) -> Tokenizer:
@@ -56,7 +58,8 @@ def read(path: Path) -> Tokenizer:
     if len(set(tokens)) < len(tokens):
         raise ValueError("tokenizer.ggml.tokens: expected each token once")
     template = facts.get("tokenizer.chat_template")
-    document = _document(tokens, kinds, merges, WORDS[way])
+    words = WORDS[way] | {"post_processor": _before(facts, tokens, way)}
+    document = _document(tokens, kinds, merges, words)
     return made_of(document, _named(facts, tokens), template if isinstance(template, str) else None)
 
 
@@ -74,7 +77,7 @@ def _document(tokens: list[str], kinds: list[int], merges: list[str], words: Map
         "added_tokens": [token | {"single_word": False, "lstrip": False, "rstrip": False} for token in added],
         "normalizer": words.get("normalizer"),
         "pre_tokenizer": words["pre_tokenizer"],
-        "post_processor": None,
+        "post_processor": words["post_processor"],
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",
@@ -90,6 +93,26 @@ def _document(tokens: list[str], kinds: list[int], merges: list[str], words: Map
             },
             "merges": merges,
         },
+    }
+
+
+def _before(facts: Mapping[str, Any], tokens: list[str], way: str) -> dict[str, Any] | None:
+    """What puts ``bos_token`` before every text, where the file or llama.cpp's rule for this way of cutting says so."""
+    put = {"bos": facts.get("add_bos_token", way in _BEGUN), "eos": facts.get("add_eos_token", False)}
+    if wrong := next((name for name, value in put.items() if type(value) is not bool), None):
+        raise ValueError(f"tokenizer.ggml.add_{wrong}_token: expected true or false, found {shown(put[wrong])}")
+    if put["eos"]:
+        raise ValueError("tokenizer.ggml.add_eos_token: it puts a token behind a text: this is not computed")
+    if not put["bos"]:
+        return None
+    if (token := _named(facts, tokens).get("bos_token")) is None:
+        raise ValueError(f"tokenizer.ggml.bos_token_id: expected an id, found {shown(facts.get('bos_token_id'))}")
+    special, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [special, text],
+        "pair": [special, text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {token: {"id": token, "ids": [facts["bos_token_id"]], "tokens": [token]}},
     }
 
 

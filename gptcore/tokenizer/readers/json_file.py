@@ -49,9 +49,8 @@ class JsonTokenizer(Tokenizer):
     def __init__(self, document: dict[str, Any], named: Mapping[str, str], template: str | None) -> None:
         """``named`` are the tokens that the model's settings name, as they are spelled: ``eos_token``.
 
-        Raises ``ValueError`` for what is no byte-level BPE, or can't be one.
+        ``document`` is one that `made_of` has checked.  Raises ``ValueError`` for what can't be a byte-level BPE.
         """
-        _check(document)
         self._document = document
         self._added = added_tokens(document)
         self._bytes = _bytes_of(document, self._added)
@@ -64,7 +63,7 @@ class JsonTokenizer(Tokenizer):
         ends = {"eos_token": spelled[self.stop], "pad_token": spelled[self.eot]}
         self._named = {name: named[name] for name in NAMED if name in named} | ends
         self._library = _library(document, self._added)
-        self.before = self._library.encode("").ids
+        self.before = _before(self._library)
         self._encoded = 0
         self.chat = JinjaChat(template, special, self._named, self.encode, self.stop) if template else None
 
@@ -129,22 +128,21 @@ def made_of(document: Any, named: Mapping[str, str], template: str | None) -> To
     """Of what the file holds."""
     if not isinstance(document, dict):
         raise ValueError(f"expected an object, found {shown(document)}")
+    _check(document)
     if template is None and (ranks := _of_gpt2(document)) is not None:
         return BytePairs(ranks)
     return JsonTokenizer(document, named, template)
 
 
 def _of_gpt2(document: dict[str, Any]) -> dict[bytes, int] | None:
-    """Ranks, if it is what `byte_pairs` computes: GPT-2's pattern, and end-of-text as the last id."""
-    try:
-        _check(document)
-        added = added_tokens(document)
-        ranks = ranks_of(document, added)
-    except ValueError:
-        return None
+    """Ranks, if it is what `byte_pairs` computes: GPT-2's pattern, end-of-text as the last id, nothing before texts."""
+    added = added_tokens(document)
+    ranks = ranks_of(document, added)
     last = [Added(len(ranks or ()), END_OF_TEXT, special=True)]
     plain = pieces_of(document.get("pre_tokenizer")) == (BYTE_LEVEL,) and not document.get("normalizer")
-    return ranks if plain and added == last and ranks and set(ranks.values()) == set(range(len(ranks))) else None
+    if not plain or added != last or not ranks or set(ranks.values()) != set(range(len(ranks))):
+        return None
+    return None if _before(_library(document, added)) else ranks
 
 
 def _check(document: dict[str, Any]) -> None:
@@ -162,6 +160,9 @@ def _check(document: dict[str, Any]) -> None:
     problems += _unknown("normalizer", document.get("normalizer"), "normalizers", NORMALIZERS)
     if "ByteLevel" not in {part.get("type") for part in _parts(document.get("pre_tokenizer"), "pretokenizers")}:
         problems.append("pre_tokenizer: expected ByteLevel at its end; the vocabulary is not of bytes")
+    merges = model.get("merges") or []
+    if others := [merge for merge in merges if not _is_pair(merge)] if isinstance(merges, list) else [merges]:
+        problems.append(f"model.merges: expected pairs of tokens, found {shown(others[0])}")
     wrong = [item for item in model["vocab"].items() if type(item[1]) is not int or not 0 <= item[1] < MOST_IDS]
     if wrong:
         problems.append(f"model.vocab: expected ids from 0 to {MOST_IDS - 1:,}, found {shown(wrong[0])}")
@@ -169,6 +170,13 @@ def _check(document: dict[str, Any]) -> None:
         problems.append("model.vocab: expected each id once")
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _is_pair(merge: Any) -> bool:
+    """In the old spelling or the new one."""
+    if isinstance(merge, str):
+        return merge.count(" ") == 1
+    return isinstance(merge, list) and len(merge) == 2 and all(isinstance(side, str) for side in merge)
 
 
 def _unknown(where: str, part: Any, inner: str, known: Sequence[str]) -> list[str]:
@@ -184,7 +192,8 @@ def _parts(part: Any, inner: str) -> Iterator[dict[str, Any]]:
         yield {"type": shown(part)}
         return
     yield part | {"type": kind if isinstance(kind := part.get("type"), str) else shown(kind)}
-    for each in part.get(inner) or []:
+    inside = part.get(inner) or []
+    for each in inside if isinstance(inside, list) else [inside]:
         yield from _parts(each, inner)
 
 
@@ -235,6 +244,15 @@ def _library(document: dict[str, Any], added: Sequence[Added]) -> Any:
     return made
 
 
+def _before(library: Any) -> list[int]:
+    """What the library puts before a text; raises ``ValueError`` where it puts something behind one."""
+    whole, text = (library.encode("a", add_special_tokens=special).ids for special in (True, False))
+    before = whole[: len(whole) - len(text)]
+    if before + text != whole:
+        raise ValueError("post_processor: it puts tokens behind a text: this is not computed")
+    return before  # type: ignore[no-any-return]
+
+
 def _settings(directory: Path) -> tuple[dict[str, str], str | None]:
     """The tokens that the model's settings name, and its chat template."""
     try:
@@ -261,7 +279,8 @@ def _spelled(token: Any) -> str:
 def _template(given: Any) -> str | None:
     """The template, or of several with names the default one."""
     if isinstance(given, list):
-        given = {each.get("name"): each.get("template") for each in given if isinstance(each, dict)}.get("default")
+        named = (each for each in given if isinstance(each, dict) and each.get("name") == "default")
+        given = next(named, {}).get("template")
     return given if isinstance(given, str) and given else None
 
 

@@ -14,6 +14,7 @@ from gptcore.prompt import example_ids, prompt_ids
 from gptcore.prompt import template as template_of
 from gptcore.tokenizer import Tokenizer
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
+from tests.faults import bounded
 from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, library, save
 
 TALK = [
@@ -105,8 +106,48 @@ def test_a_template_that_changes_what_stood_before_an_answer_cannot_be_tuned(tmp
         of(save(library("digits"), tmp_path, template)).turn(TALK[:2])
 
 
+PUBLISHED = {
+    "absent things, and what is written as JSON": (
+        "{%- if tools is not none and documents is defined %}{{ tools | tojson(indent=4) }}{%- endif %}"
+        "{{- messages | tojson }}"
+        "{%- for message in messages %}{{ message | tojson(indent=2) }}{{ '%d' if false else loop.index0 % 2 }}"
+        "{{ message.get('name', 'none') ~ '|' ~ message.content | length ~ loop.last }}{%- endfor %}"
+    ),
+    "a system message apart, and roles by turns": (
+        "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}"
+        "{%- set rest = messages[1:] %}{%- else %}{%- set system = '' %}{%- set rest = messages %}{%- endif %}"
+        "{{- bos_token | default('') }}{%- for m in rest %}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{- raise_exception('by turns') }}{%- endif %}"
+        "{%- if loop.first and system %}{{- system + '\n\n' + m['content'] }}"
+        "{%- else %}{{- ' ' + m['content'].strip() + ' ' }}{%- endif %}{%- endfor %}"
+        "{%- if add_generation_prompt and rest[-1].role == 'user' %}{{- '<|im_start|>' }}{%- endif %}"
+    ),
+    "the last question, and thoughts cut out": (
+        "{%- set ns = namespace(at=messages | length - 1, found=false) %}"
+        "{%- for message in messages[::-1] %}{%- set index = (messages | length - 1) - loop.index0 %}"
+        "{%- if not ns.found and message.role == 'user' and message.content is string %}"
+        "{%- set ns.found = true %}{%- set ns.at = index %}{%- endif %}{%- endfor %}"
+        "{%- for message in messages %}{%- set content = message.content %}"
+        "{%- if '</think>' in content %}{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}"
+        "{{- '<|im_start|>' ~ message.role ~ (' last' if loop.index0 == ns.at else '') ~ '\n' ~ content }}"
+        "{%- if loop.previtem is defined and loop.previtem.role == message.role %}{{- 'twice' }}{%- endif %}"
+        "{%- endfor %}"
+    ),
+    "macros, filters and lists": (
+        "{%- macro part(m, end='.') -%}{{ m.role | upper }}: {{ m.content | replace('\n', ' ') ~ end }}{%- endmacro %}"
+        "{%- set asked = messages | selectattr('role', 'equalto', 'user') | list %}"
+        "{%- for m in messages if m.role in ['user', 'assistant'] %}{{ part(m, end='!') }}{%- endfor %}"
+        "{{ asked | map(attribute='content') | map('trim') | join(', ') }}{{ asked[-1].content[:3] }}"
+        "{%- for key, value in messages[0].items() | sort %}{{ key }}={{ value | string | title }};{%- endfor %}"
+        "{{ [1, 2.5, none, true, {'a': (1, 'b')}] }}{{ (messages | map(attribute='role') | unique | list) | tojson }}"
+        "{{ messages | join('+', attribute='role') }}{{ 'a,b'.split(',') | last }}{{ ['x'] + ['y'] }}{{ missing }}"
+        "{%- for a in ['b', 'c'] recursive %}{{ a }}{{ loop(['d']) if a == 'b' }}{%- endfor %}"
+    ),
+}
+
 # --- a stranger's program -----------------------------------------------------------------------------------
 
+DOUBLING = "{{% set ns = namespace(x='x') %}}{{% for i in range(60) %}}{}{{% endfor %}}"
 ATTACKS = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "{{ cycler.__init__.__globals__.os.popen('touch CANARY').read() }}",
@@ -133,6 +174,34 @@ ATTACKS = [
     "{{ 'x' | center(1000000000) }}",
     "{{ 'x' | indent(1000000000) }}",
     "{% for i in range(1000000000) %}x{% endfor %}",
+    "{{ (1).to_bytes(1000000000, 'big') }}",
+    "{{ (1.5).hex() }}",
+    "{{ range(3).start }}",
+    DOUBLING.format("{% set ns.x = ns.x ~ ns.x %}"),
+    DOUBLING.format("{% set ns.x = ns.x + ns.x %}"),
+    DOUBLING.format("{% set ns.x = [ns.x, ns.x] %}"),
+    DOUBLING.format("{% set ns.x = (ns.x, ns.x) %}"),
+    DOUBLING.format("{% set ns.x = {'a': ns.x, 'b': ns.x} %}"),
+    DOUBLING.format("{% set ns.x = [ns.x, ns.x] | join %}"),
+    DOUBLING.format("{% set ns.x = ns.x.join(['a', 'a', 'a']) %}"),
+    DOUBLING.format("{% set ns.x = ns.x.replace('x', 'xx') %}"),
+    DOUBLING.format("{% set ns.x = ns.x | replace('x', 'xx') %}"),
+    DOUBLING.format("{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"),
+    DOUBLING.format("{% set y = [ns.x] * 2 %}"),
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "{% macro f(n) %}{% set a = f(n - 1) if n %}{% set a = f(n - 1) if n %}{% endmacro %}{% set a = f(60) %}",
+    "{% for a in range(999) %}{% for b in range(999) %}{% for c in range(999) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in [1] recursive %}{{ loop(range(1000000000)) }}{% endfor %}",
+    "{% set x %}" + 2000 * "x" + "{% endset %}"
+    "{% for a in range(1000) %}{% for b in range(1000) %}{% if x in x %}{% endif %}{% endfor %}{% endfor %}",
+    "{% set x %}" + 2000 * "x" + "{% endset %}"
+    "{% for a in range(1000) %}{% for b in range(1000) %}{% set y = x[1:] %}{% endfor %}{% endfor %}",
+    "{% set x = namespace() %}{% set x.a = x %}{{ x }}",
+    "{{ range(1000000000) | list }}",
+    "{{ range(1000000000) | join }}",
+    "{{ range(1000000000) | map('string') | list }}",
+    "{% for a in [1] %}" * 60 + "{% endfor %}" * 60,
+    "{{ " + "(" * 30000 + "1" + ")" * 30000 + " }}",
     "{% for a in range(999) %}{% for b in range(999) %}xxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
     "{% set x = 1 %}{{ x / 0 }}",
     "{{ raise_exception('no system messages') }}",
@@ -142,11 +211,35 @@ ATTACKS = [
 
 @pytest.mark.parametrize("template", ATTACKS)
 def test_nothing_is_executed_and_no_memory_taken(template: str, tmp_path: Path) -> None:
+    """In a child with limits, so that what this test is about does not end the tests."""
     canary = tmp_path / "canary"
     written = template.replace("CANARY", str(canary))
-    with pytest.raises(DataError, match="chat template"):
-        of(save(library("digits"), tmp_path / "model", written)).prompt(TALK[:1])
+    directory = save(library("digits"), tmp_path / "model", written)
+    ended = bounded.run(lambda: of(directory).prompt(TALK[:1]))
+    assert "chat template" in ended.refused
+    assert (ended.crash, ended.problem()) == ("", None)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("template", PUBLISHED.values(), ids=PUBLISHED)
+def test_what_published_templates_do_is_allowed(template: str, tmp_path: Path) -> None:
+    """And gives the text that it gives in `transformers`."""
+    from transformers import AutoTokenizer
+
+    directory = save(library("digits"), tmp_path / "model", template)
+    theirs = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    talk = [{"role": "system", "content": "Be brief."}, *TALK]
+    for count in (2, 3, 5):
+        for ask in (False, True):
+            expected = theirs.apply_chat_template(talk[:count], add_generation_prompt=ask, tokenize=False)
+            assert of(directory).text(talk[:count], ask) == expected
+
+
+def test_a_long_conversation_is_within_the_budget(tmp_path: Path) -> None:
+    chat = of(save(library("digits"), tmp_path, PUBLISHED["the last question, and thoughts cut out"]))
+    talk = [TALK[i % 2] for i in range(1001)]
+    assert chat.text(talk).count("Say hello.") == 501
+    assert chat.text([{"role": "user", "content": "word " * 400_000}]).count("word") == 400_000
 
 
 @pytest.mark.parametrize("template", ["{% for %}", "{{ x", "{% unknown %}", "x" * 100_001, "{{ x | nothing }}"])

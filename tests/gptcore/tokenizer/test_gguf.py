@@ -39,6 +39,33 @@ def test_ids_and_form_are_those_of_the_directory(pre: str, tmp_path: Path) -> No
     assert file.chat.prompt(talk) == directory.chat.prompt(talk)
 
 
+@pytest.mark.parametrize(
+    ("pre", "stated", "put"),
+    [
+        ("smollm", None, False),
+        ("smollm", True, True),
+        ("llama-bpe", None, True),  # llama.cpp's rule for this way of cutting
+        ("llama-bpe", False, False),
+        ("llama-bpe", True, True),
+    ],
+)
+def test_what_stands_before_a_text_is_said_or_goes_without_saying(
+    pre: str, stated: bool | None, put: bool, tmp_path: Path
+) -> None:
+    made = library(NAMES[pre])
+
+    def write(writer: Any) -> None:
+        add_vocabulary(writer, made, pre, but={"tokenizer.ggml.bos_token_id"})
+        writer.add_bos_token_id(made.token_to_id("<|im_start|>"))
+        if stated is not None:
+            writer.add_add_bos_token(stated)
+
+    file = Tokenizer.load(written(tmp_path / "model.gguf", write))
+    assert list(file.before) == [made.token_to_id("<|im_start|>")] * put
+    file.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved").before == file.before
+
+
 def test_saved_it_is_a_directory(tmp_path: Path) -> None:
     made = library("digits")
     file = Tokenizer.load(written(tmp_path / "model.gguf", lambda writer: add_vocabulary(writer, made, "smollm")))
@@ -56,7 +83,10 @@ def test_saved_it_is_a_directory(tmp_path: Path) -> None:
         (lambda w: w.add_token_types([1]), "expected 423 kinds, found 1"),
         (lambda w: w.add_array("tokenizer.ggml.tokens", [1, 2]), "tokenizer.ggml.tokens: expected a list"),
         (lambda w: w.add_token_list(["a"] * 423), "expected each token once"),
-        (lambda w: w.add_token_merges(["a b c"]), "can't read it"),
+        (lambda w: w.add_token_merges(["a b c"]), "model.merges: expected pairs of tokens, found 'a b c'"),
+        (lambda w: w.add_add_eos_token(True), "add_eos_token: it puts a token behind a text: this is not computed"),
+        (lambda w: w.add_string("tokenizer.ggml.add_bos_token", "yes"), "add_bos_token: expected true or false"),
+        (lambda w: (w.add_add_bos_token(True), w.add_bos_token_id(999)), "bos_token_id: expected an id, found 999"),
         (lambda w: w.add_chat_template("{% for %}"), "chat template"),
     ],
 )

@@ -172,7 +172,81 @@ def test_gpt2s_form_is_a_vocabulary_like_our_own(tmp_path: Path) -> None:
     assert found.fingerprint == own.fingerprint
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_gpt2s_form_with_a_token_before_texts_is_not_like_our_own(before: bool, tmp_path: Path) -> None:
+    """`transformers` writes such a part even where it puts nothing."""
+    from transformers import AutoTokenizer
+
+    own = BytePairs.train(["a text to learn from, again and again " * 9], 300)
+    own.save(tmp_path)
+    bpe = tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    made = tokenizers.Tokenizer(bpe)
+    made.pre_tokenizer = WORDS["gpt2"]
+    made.add_special_tokens([tokenizers.AddedToken("<|endoftext|>", special=True, normalized=False)])
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|endoftext|> $A" if before else "$A", special_tokens=[("<|endoftext|>", own.eot)]
+    )
+    found = Tokenizer.load(save(made, tmp_path, None))
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path), local_files_only=True)
+    assert [*found.before, *found.encode("a text")] == theirs("a text").input_ids
+    assert isinstance(found, JsonTokenizer if before else BytePairs)
+
+
+def test_a_file_says_what_stands_before_a_text_and_the_settings_do_not(tmp_path: Path) -> None:
+    """Where there is a ``tokenizer.json``, `transformers` leaves ``add_bos_token`` of the settings out of account."""
+    from transformers import AutoTokenizer
+
+    directory = save(library("gpt2"), tmp_path)
+    fields = json.loads((directory / "tokenizer_config.json").read_text())
+    (directory / "tokenizer_config.json").write_text(json.dumps(fields | {"add_bos_token": True}))
+    theirs = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    assert theirs("a text").input_ids == Tokenizer.load(directory).encode("a text")
+    assert list(Tokenizer.load(directory).before) == []
+
+
 # --- refused ------------------------------------------------------------------------------------------------
+
+BEHIND = json.loads(
+    tokenizers.processors.TemplateProcessing(single="$A <|im_end|>", special_tokens=[("<|im_end|>", 2)]).__getstate__()
+)
+NO_PARTS: list[Any] = [None, True, 7, 2.5, "x", [], {}, [5], [[]], ["a"], {"a": 1}, [{"type": []}], [[1, 2]], [None]]
+
+
+def places(value: Any, depth: int = 4) -> list[tuple[Any, ...]]:
+    """The keys that lead to each part of a JSON value, but for the single ids of a vocabulary."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(key, *rest) for key, part in list(inside)[:12] if depth for rest in [(), *places(part, depth - 1)]]
+
+
+def refusal(directory: Path) -> str:
+    try:
+        Tokenizer.load(directory)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_any_part_may_be_anything(name: str, tmp_path: Path) -> None:
+    """It is taken, or refused in one message."""
+    directory = save(library("qwen2", nfc=True, plain=("<tool>",)), tmp_path)
+    (directory / "chat_template.jinja").unlink(missing_ok=True)
+    path = directory / name
+    whole = json.loads(path.read_text())
+    whole |= {"chat_template": [{"name": "default", "template": TEMPLATE}]} if name != "tokenizer.json" else {}
+    told = []
+    for place in places(whole):
+        for value in NO_PARTS:
+            document = json.loads(json.dumps(whole))
+            around = document
+            for key in place[:-1]:
+                around = around[key]
+            around[place[-1]] = value
+            path.write_text(json.dumps(document))
+            told.append(refusal(directory))
+    assert all(str(directory) in message for message in told if message)
+    assert "" in told
+    assert name == "tokenizer_config.json" or sum(map(bool, told)) > 20
 
 
 @pytest.mark.parametrize(
@@ -196,6 +270,7 @@ def test_gpt2s_form_is_a_vocabulary_like_our_own(tmp_path: Path) -> None:
         ({"added_tokens": [END | {"id": 300}]}, "has the id 300, but 2 in"),
         ({"added_tokens": []}, "no token ends a text"),
         ({"added_tokens": {}}, None),
+        ({"post_processor": BEHIND}, "post_processor: it puts tokens behind a text: this is not computed"),
     ],
 )
 def test_what_is_no_byte_level_bpe_is_refused(parts: dict[str, Any], message: str | None, tmp_path: Path) -> None:
