@@ -25,6 +25,8 @@ Message = Mapping[str, str]
 """``role`` (system, user, assistant) and ``content``."""
 END_OF_TEXT = "<|endoftext|>"
 JSON_FILE = "tokenizer.json"
+MOST_UNUSED = 1_024
+"""Rows of a published model's embedding beyond its ids: people round their number up, Phi by 905."""
 MOST_IDS = 2**20
 """Of a vocabulary; the largest in use have a quarter of that."""
 

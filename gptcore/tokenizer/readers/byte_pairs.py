@@ -25,11 +25,13 @@ import tiktoken
 from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
 from gptcore.bpe import Watch, learn
 from gptcore.errors import DataError
-from gptcore.tokenizer import END_OF_TEXT, MOST_IDS, Tokenizer
+from gptcore.tokenizer import END_OF_TEXT, MOST_IDS, MOST_UNUSED, Tokenizer
 from gptcore.untrusted import MB, read_bytes, read_json, shown
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 VOCABULARY_FILES = ("vocab.json", "merges.txt")
+GPT2_IDS = 50_257
+"""Of the vocabulary that others train their models with, too."""
 LONGEST_TOKEN = 1024
 """Bytes; GPT-2's longest has 128."""
 LIMIT = 32 * MB
@@ -47,6 +49,7 @@ class BytePairs(Tokenizer):
         self.ranks = ranks
         self.eot = self.stop = len(ranks)
         self.n_vocab = len(ranks) + 1
+        self.most_unused = MOST_UNUSED if self.n_vocab == GPT2_IDS else 0  # ours are of the embedding's size
         self._encoding = tiktoken.Encoding(
             "gptcore", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.eot}
         )
@@ -76,7 +79,7 @@ class BytePairs(Tokenizer):
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return self._encoding.decode_bytes(list(ids))
+        return self._encoding.decode_bytes([token for token in ids if token < self.n_vocab])
 
     def has_text(self, token: int) -> bool:
         return token < self.eot

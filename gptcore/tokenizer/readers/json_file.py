@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gptcore.artifact import canonical_json, sha256_text, write_atomically, write_json
-from gptcore.tokenizer import END_OF_TEXT, JSON_FILE, MOST_IDS, Tokenizer
+from gptcore.tokenizer import END_OF_TEXT, JSON_FILE, MOST_IDS, MOST_UNUSED, Tokenizer
 from gptcore.tokenizer.added import Added, added_tokens
 from gptcore.tokenizer.chat import JinjaChat
 from gptcore.tokenizer.readers.byte_pairs import LONGEST_TOKEN, BytePairs, to_bytes
@@ -44,7 +44,7 @@ NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents
 class JsonTokenizer(Tokenizer):
     """A vocabulary as ``tokenizer.json`` has it."""
 
-    most_unused = 1_024  # published models round the number up, Phi by 905
+    most_unused = MOST_UNUSED
 
     def __init__(self, document: dict[str, Any], named: Mapping[str, str], template: str | None) -> None:
         """``named`` are the tokens that the model's settings name, as they are spelled: ``eos_token``.

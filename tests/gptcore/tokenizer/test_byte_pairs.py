@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcore.errors import DataError
+from gptcore.formats.directory import load_vocabulary, save_model
 from gptcore.tokenizer import END_OF_TEXT, Tokenizer
 from gptcore.tokenizer.readers.byte_pairs import GPT2_PATTERN, VOCABULARY_FILES, BytePairs, merges_of
 from tests.processor import slowness
@@ -471,3 +472,21 @@ def test_a_file_of_ranks_with_any_line_changed_is_refused_or_the_same(tokenizer:
         except DataError:
             continue
         assert ranks == tokenizer.ranks
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(50_257, True), (50_304, True), (50_256, False), (51_282, False)])
+def test_the_embedding_of_a_model_with_gpt2s_vocabulary_may_be_rounded_up(
+    make_gpt, tmp_path: Path, rows: int, fits: bool
+) -> None:
+    """nanoGPT's has 50,304 rows; the rows that stand for nothing are no text."""
+    singles = [bytes([byte]) for byte in range(256)]
+    pairs = [one + other for one in singles for other in singles][:50_000]
+    tokenizer = BytePairs({token: number for number, token in enumerate([*singles, *pairs])})
+    save_model(make_gpt(vocab_size=rows), tmp_path, tokenizer)
+    if not fits:
+        with pytest.raises(DataError, match="the vocabulary is of another model"):
+            load_vocabulary(tmp_path)
+        return
+    found = load_vocabulary(tmp_path)
+    assert found.decode([*found.encode("a text"), 50_300]) == "a text"
+    assert not found.has_text(50_300)
