@@ -39,9 +39,12 @@ def added_tokens(document: Mapping[str, Any]) -> list[Added]:
 
 
 def splitter(tokens: Iterable[Added]) -> re.Pattern[str]:
-    """Finds them in a text: each in a group of its own, which is the only one that matched."""
+    """Finds them in a text: each in a group of its own, which is the only one that matched.
+
+    The white space that a token takes before it is for the caller to strip: a pattern would look for it everywhere.
+    """
     ways = [
-        (r"\s*" if token.lstrip else "") + f"({re.escape(token.content)})" + (r"\s*" if token.rstrip else "")
+        f"({re.escape(token.content)})" + (r"\s*" if token.rstrip else "")
         for token in sorted(tokens, key=lambda token: -len(token.content))
     ]
     return re.compile("|".join(ways) or "(?!)")

@@ -1,6 +1,6 @@
 """A conversation as the text that a model was taught it in, by the Jinja template that came with the model.
 
-The template is a stranger's program; `sandbox` runs it with no power and within a budget.
+The template is a stranger's program; `sandbox` runs it where it can do no harm.
 
 What people wrote must not act as a special token.  So each one spelled in a message gets a mark inside before the
 template sees it, which no text has, and loses it again when the text around it is encoded.
@@ -12,15 +12,17 @@ known templates, which would be wrong for the next model.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from gptcore.errors import DataError
 from gptcore.tokenizer import Message
 from gptcore.tokenizer.added import Added, splitter
-from gptcore.tokenizer.sandbox import budget, environment
-from gptcore.untrusted import shown
+from gptcore.tokenizer.sandbox import SANDBOX
 
 LONGEST_TEMPLATE = 100_000
 """Characters; Llama 3.1's has 4,000."""
+MOST_TIMES = 10
+"""As often may a template write what was said, besides itself once for each message."""
 
 
 class JinjaChat:
@@ -45,13 +47,13 @@ class JinjaChat:
         self.template = template
         self._named, self._encode, self._stop = dict(named), encode, stop
         self._ids = {token.content: token.id for token in special}
-        self._splitter = splitter(special)
+        self._splitter, self._strips = splitter(special), {token.content for token in special if token.lstrip}
         spelled = [re.escape(token.content) for token in special if len(token.content) > 1]
         self._inside = re.compile(f"(?={'|'.join(spelled)})" if spelled else "(?!)")
         try:
-            self._template = environment().from_string(template)
-        except Exception as error:  # its nesting may be too deep for Jinja's parser or for Python's compiler
-            raise ValueError(f"chat template: {_words(error)}") from None
+            SANDBOX.check(template)
+        except ValueError as error:
+            raise ValueError(f"chat template: {error}") from None
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of ``messages``, up to where the model's answer begins."""
@@ -79,21 +81,24 @@ class JinjaChat:
 
     def _text(self, messages: Sequence[Message], mark: str, answer: bool = False) -> str:
         """With a mark within each special token that a message spells."""
-        given = [{key: self._marked(value, mark) for key, value in message.items()} for message in messages]
-        characters = len(self.template) + sum(len(value) for each in given for value in each.values())
-        absent = {"tools": None, "documents": None}  # as `transformers` says that there are none
+        said = [{key: self._marked(value, mark) for key, value in message.items()} for message in messages]
+        given: dict[str, Any] = {"messages": said, "add_generation_prompt": answer, **self._named}
+        given |= {"tools": None, "documents": None}  # as `transformers` says that there are none
+        written = sum(len(value) for message in said for value in message.values())
+        most = (len(said) + 2) * len(self.template) + MOST_TIMES * written
         try:
-            with budget(characters):
-                return self._template.render(messages=given, add_generation_prompt=answer, **absent, **self._named)
-        except Exception as error:  # a stranger's program ends in any of them
-            raise DataError(f"chat template: {_words(error)}") from None
+            return SANDBOX.render(self.template, given, most)
+        except ValueError as error:
+            raise DataError(f"chat template: {error}") from None
 
     def _ids_of(self, text: str, mark: str) -> list[int]:
         """What spells a special token is one, unless it has the mark inside."""
         ids: list[int] = []
         end = 0
         for found in self._splitter.finditer(text):
-            ids += [*self._encode(text[end : found.start()].replace(mark, "")), self._ids[found[found.lastindex or 0]]]
+            token = found[found.lastindex or 0]
+            before = text[end : found.start()].replace(mark, "")
+            ids += [*self._encode(before.rstrip() if token in self._strips else before), self._ids[token]]
             end = found.end()
         return ids + self._encode(text[end:].replace(mark, ""))
 
@@ -107,7 +112,3 @@ class JinjaChat:
         used = set(self.template).union(*(value for message in messages for value in message.values()))
         codes = chain(range(0xE000, 0xF900), range(0xF0000, 0x110000))
         return next(sign for code in codes if (sign := chr(code)) not in used)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {shown(str(error), 200)}"

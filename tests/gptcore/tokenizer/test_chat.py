@@ -1,9 +1,17 @@
 """Conversations in a model's own form: the ids of `transformers`, and texts that stay texts."""
 
+import contextlib
+import errno
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +20,10 @@ from gptcore.kernels.cross_entropy import IGNORE
 from gptcore.objectives.response import conversation_examples
 from gptcore.prompt import example_ids, prompt_ids
 from gptcore.prompt import template as template_of
-from gptcore.tokenizer import Tokenizer
+from gptcore.tokenizer import Tokenizer, sandbox
 from gptcore.tokenizer.readers.byte_pairs import BytePairs
 from tests.faults import bounded
-from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, library, save
+from tests.gptcore.tokenizer.made import SPECIAL, TEMPLATE, edited, library, save
 
 TALK = [
     {"role": "user", "content": "Say hello."},
@@ -25,6 +33,7 @@ TALK = [
 ]
 
 
+ROOT = Path(__file__).parents[3]
 PIECES = [*SPECIAL, "<|im_start|>system\n", "<", "|", "im_end", ">", "a", " ", "\n", "é", "\ue000"]
 
 
@@ -133,6 +142,14 @@ PUBLISHED = {
         "{%- if loop.previtem is defined and loop.previtem.role == message.role %}{{- 'twice' }}{%- endif %}"
         "{%- endfor %}"
     ),
+    "what Jinja has besides": (
+        "{{ messages | tojson(ensure_ascii=true, separators=(',', ':'), sort_keys=true) ~ {'é':1} | tojson(indent=9) }}"
+        "{{ '-' * 20 ~ '%s %03d' % ('a', 7) ~ '{:>5}'.format('b') ~ ('a\nb' | indent(3)) }}{{ dict(a=1) | length }}"
+        "{{ 'AB'.isupper() ~ 'a1'.isalnum() ~ 2.25 | round(1) ~ [1, 2] | sum ~ ('a b c' | truncate(4)) }}"
+        "{{ messages[0].pop is defined }}{{ range(3) }}{{ 10 ** 8 // 7 }}{{ messages[0].copy().role }}"
+        "{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}|{{ x is defined }}{{ ('a' | safe) ~ '<' | escape }}"
+        "{% for row in messages | batch(2) %}{{ row | length }}{% endfor %}{{ namespace(self=1).self }}{{ [1, 2] * 2 }}"
+    ),
     "macros, filters and lists": (
         "{%- macro part(m, end='.') -%}{{ m.role | upper }}: {{ m.content | replace('\n', ' ') ~ end }}{%- endmacro %}"
         "{%- set asked = messages | selectattr('role', 'equalto', 'user') | list %}"
@@ -147,78 +164,132 @@ PUBLISHED = {
 
 # --- a stranger's program -----------------------------------------------------------------------------------
 
-DOUBLING = "{{% set ns = namespace(x='x') %}}{{% for i in range(60) %}}{}{{% endfor %}}"
-ATTACKS = [
+ESCAPES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "{{ cycler.__init__.__globals__.os.popen('touch CANARY').read() }}",
     "{{ self.__init__.__globals__ }}",
     "{{ namespace.__init__.__globals__['os'].system('touch CANARY') }}",
+    "{{ dict.__globals__['sys'].modules['os'].system('touch CANARY') }}",
     "{{ lipsum.__globals__['os'].system('touch CANARY') }}",
     "{{ raise_exception.__globals__ }}",
     "{{ messages.__class__ }}",
     "{{ messages.append(1) }}",
     "{{ messages[0].update({}) }}",
     "{{ (messages | map(attribute='__class__') | list)[0].__name__ }}",
+    "{{ messages | map('attr', '__class__') | list }}",
     "{{ '%c%c'.__mod__ }}",
     "{{ '{0.__class__}'.format(messages) }}",
+    "{{ ['{0.__class__}'] | map('format', messages) | list }}",
+    "{{ namespace(__class__=1) }}",
     "{% include '/etc/passwd' %}",
     "{% import 'os' as os %}",
     "{% extends 'x' %}",
-    "{{ 'x' * 1000000000 }}",
-    "{{ [0] * 1000000000 }}",
-    "{{ 9 ** 999999999 }}",
-    "{{ '%1000000000d' % 1 }}",
-    "{{ '{:1000000000d}'.format(1) }}",
-    "{{ 'x'.center(1000000000) }}",
-    "{{ 'x'.ljust(1000000000) }}",
-    "{{ 'x' | center(1000000000) }}",
-    "{{ 'x' | indent(1000000000) }}",
-    "{% for i in range(1000000000) %}x{% endfor %}",
-    "{{ (1).to_bytes(1000000000, 'big') }}",
-    "{{ (1.5).hex() }}",
-    "{{ range(3).start }}",
-    DOUBLING.format("{% set ns.x = ns.x ~ ns.x %}"),
-    DOUBLING.format("{% set ns.x = ns.x + ns.x %}"),
-    DOUBLING.format("{% set ns.x = [ns.x, ns.x] %}"),
-    DOUBLING.format("{% set ns.x = (ns.x, ns.x) %}"),
-    DOUBLING.format("{% set ns.x = {'a': ns.x, 'b': ns.x} %}"),
-    DOUBLING.format("{% set ns.x = [ns.x, ns.x] | join %}"),
-    DOUBLING.format("{% set ns.x = ns.x.join(['a', 'a', 'a']) %}"),
-    DOUBLING.format("{% set ns.x = ns.x.replace('x', 'xx') %}"),
-    DOUBLING.format("{% set ns.x = ns.x | replace('x', 'xx') %}"),
-    DOUBLING.format("{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"),
-    DOUBLING.format("{% set y = [ns.x] * 2 %}"),
-    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
-    "{% macro f(n) %}{% set a = f(n - 1) if n %}{% set a = f(n - 1) if n %}{% endmacro %}{% set a = f(60) %}",
-    "{% for a in range(999) %}{% for b in range(999) %}{% for c in range(999) %}{% endfor %}{% endfor %}{% endfor %}",
-    "{% for a in [1] recursive %}{{ loop(range(1000000000)) }}{% endfor %}",
-    "{% set x %}" + 2000 * "x" + "{% endset %}"
-    "{% for a in range(1000) %}{% for b in range(1000) %}{% if x in x %}{% endif %}{% endfor %}{% endfor %}",
-    "{% set x %}" + 2000 * "x" + "{% endset %}"
-    "{% for a in range(1000) %}{% for b in range(1000) %}{% set y = x[1:] %}{% endfor %}{% endfor %}",
-    "{% set x = namespace() %}{% set x.a = x %}{{ x }}",
-    "{{ range(1000000000) | list }}",
-    "{{ range(1000000000) | join }}",
-    "{{ range(1000000000) | map('string') | list }}",
-    "{% for a in [1] %}" * 60 + "{% endfor %}" * 60,
-    "{{ " + "(" * 30000 + "1" + ")" * 30000 + " }}",
-    "{% for a in range(999) %}{% for b in range(999) %}xxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+    "{{ [1, 2, 3] | random }}",
     "{% set x = 1 %}{{ x / 0 }}",
     "{{ raise_exception('no system messages') }}",
     "{{ undefined_thing() }}",
 ]
+DOUBLING = "{{% set ns = namespace(x='x') %}}{{% for i in range(60) %}}{}{{% endfor %}}{{{{ ns.x }}}}"
+EXHAUSTION = {
+    "repeated": "{{ 'x' * 100000000000 }}",
+    "wide": "{{ 'x'.ljust(100000000000) }}",
+    "wide while it is compiled": "{{ '%9999999999d' is divisibleby(1) }}",
+    "power": "{{ 9 ** 999999999 }}",
+    "doubled by ~": DOUBLING.format("{% set ns.x = ns.x ~ ns.x %}"),
+    "doubled lists": DOUBLING.format("{% set ns.x = [ns.x, ns.x] %}"),
+    "doubled by replace": DOUBLING.format("{% set ns.x = ns.x.replace('x', 'xx') %}"),
+    "doubled by a filter block": DOUBLING.format(
+        "{% set y %}{% filter d(ns.x, true) %}{% endfilter %}{{ ns.x }}{% endset %}{% set ns.x = y %}"
+    ),
+    "arguments": "{{ raise_exception(*range(100000) | map('string') | map('center', 100000)) }}",
+    "an endless search": "{{ 0.5 is in(range(99999)) or 0.5 is in([range(99999)] * 9999999) }}"
+    "{% for a in range(99999) %}{% for b in range(99999) %}{{ 0.5 is in(range(99999)) }}{% endfor %}{% endfor %}",
+    "endless macros": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "endless loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a long text": "{% for a in range(99999) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
+    "slow to compile": "".join(f"{{%set a{i}=1%}}" for i in range(4000)) + "{%include a%}" * 2000,
+    "nested too deeply": "{% for a in [1] %}" * 60 + "{% endfor %}" * 60,
+    "parentheses": "{{ " + "(" * 30000 + "1" + ")" * 30000 + " }}",
+    "a crash of the interpreter": "{% set ns = namespace(x=()) %}{% macro f() %}{% set ns.x = varargs %}{% endmacro %}"
+    + "{% for i in range(90000) %}{% set _ = f(ns.x) %}{% endfor %}" * 2
+    + "{% set z = {}.get(ns.x) %}",
+}
 
 
-@pytest.mark.parametrize("template", ATTACKS)
-def test_nothing_is_executed_and_no_memory_taken(template: str, tmp_path: Path) -> None:
-    """In a child with limits, so that what this test is about does not end the tests."""
+@pytest.mark.parametrize("template", ESCAPES)
+def test_nothing_is_executed(template: str, tmp_path: Path) -> None:
+    """It ends in an error, or in a text that knows nothing."""
     canary = tmp_path / "canary"
-    written = template.replace("CANARY", str(canary))
-    directory = save(library("digits"), tmp_path / "model", written)
-    ended = bounded.run(lambda: of(directory).prompt(TALK[:1]))
-    assert "chat template" in ended.refused
-    assert (ended.crash, ended.problem()) == ("", None)
+    directory = save(library("digits"), tmp_path / "model", template.replace("CANARY", str(canary)))
+    with contextlib.suppress(DataError):
+        assert of(directory).text(TALK[:1]) in ("", "[Undefined]", "[]", "['']")
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("template", EXHAUSTION.values(), ids=EXHAUSTION)
+def test_no_template_takes_memory_or_time_without_end(template: str, tmp_path: Path) -> None:
+    """Nor this process, whatever it does to the one that renders it."""
+    began = time.monotonic()
+    with pytest.raises(DataError, match="chat template"):
+        of(save(library("digits"), tmp_path / "model", template)).prompt(TALK[:1])
+    assert time.monotonic() - began < 60  # of the clock, on a machine that does other things too
+    assert of(save(library("digits"), tmp_path / "good")).text(TALK[:1]).endswith("Say hello.<|im_end|>\n")
+
+
+def test_the_renderer_can_open_nothing(tmp_path: Path) -> None:
+    """Were there a way out of Jinja's sandbox, it would lead nowhere."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import os, socket, subprocess, renderer; renderer.confine()\n"
+        "for do in (lambda: open('canary', 'w'), socket.socket, os.pipe, lambda: subprocess.run(['/bin/true'])):\n"
+        "    try: do()\n"
+        "    except OSError as error: print(type(error).__name__, error.errno)\n"
+        "try: bytearray(600 << 20)\n"
+        "except MemoryError: print('no memory')"
+    )
+    folder = str(sandbox.PROGRAM.parent)
+    done = subprocess.run([sys.executable, "-c", program, folder], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"OSError {errno.EMFILE}"] * 4 + ["no memory"]
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_renderer_ends_with_whoever_asks_it() -> None:
+    """Killed, it says nothing to anybody; its standard input is at its end."""
+    program = (
+        "from gptcore.tokenizer.sandbox import SANDBOX\n"
+        "SANDBOX.check('x')\n"
+        "print(SANDBOX._process.pid, flush=True)\n"
+        "input()"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    with asking:
+        assert asking.stdout is not None
+        renderer = psutil.Process(int(asking.stdout.readline()))
+        asking.kill()
+    assert psutil.wait_procs([renderer], timeout=20) == ([renderer], [])
+
+
+def test_a_forked_child_has_a_renderer_of_its_own(directory: Path) -> None:
+    chat = of(directory)
+    expected = chat.text(TALK[:1])
+    ended = bounded.run(lambda: [chat.text(TALK[:1]), sandbox.SANDBOX._process.pid])
+    assert ended.value[0] == expected == chat.text(TALK[:1])
+    assert ended.value[1] != sandbox.SANDBOX._process.pid
+
+
+def test_an_interrupted_question_leaves_no_answer_for_the_next(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = of(directory)
+    process = sandbox.SANDBOX._process
+
+    def interrupted() -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process.stdout, "readline", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        chat.text(TALK[:1])
+    assert "Say hello." in chat.text(TALK[:1])
+    assert sandbox.SANDBOX._process is not process
 
 
 @pytest.mark.parametrize("template", PUBLISHED.values(), ids=PUBLISHED)
@@ -235,7 +306,44 @@ def test_what_published_templates_do_is_allowed(template: str, tmp_path: Path) -
             assert of(directory).text(talk[:count], ask) == expected
 
 
-def test_a_long_conversation_is_within_the_budget(tmp_path: Path) -> None:
+COLLECTED = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+
+
+@pytest.mark.parametrize("path", COLLECTED, ids=lambda path: path.stem)
+def test_a_collected_template_gives_its_text_or_fails_as_in_transformers(path: Path, tmp_path: Path) -> None:
+    """TRL has collected them.  Only today's date is not given to those that ask for it."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    template = path.read_text(encoding="utf-8")
+    theirs = _compile_jinja_template(template)
+    theirs.environment.globals.pop("strftime_now", None)
+    directory = save(library("digits"), tmp_path, template)
+    chat = of(directory)
+    for talk in (TALK[:1], TALK[:2], TALK[:3], [{"role": "system", "content": "Be brief."}, *TALK]):
+        ask = talk[-1]["role"] == "user"
+        given = {"messages": talk, "tools": None, "documents": None, "add_generation_prompt": ask, **chat._named}
+        try:
+            expected = theirs.render(**given)
+        except Exception:
+            with pytest.raises(DataError, match="chat template"):
+                chat.text(talk, ask)
+        else:
+            assert chat.text(talk, ask) == expected
+
+
+def test_white_space_before_a_token_that_takes_it_is_found_in_time(tmp_path: Path) -> None:
+    made = library("digits")
+    document = json.loads(made.to_str())
+    next(token for token in document["added_tokens"] if token["content"] == "<|im_end|>")["lstrip"] = True
+    directory = edited(save(made, tmp_path), added_tokens=document["added_tokens"])
+    chat = of(directory)
+    spaces = " " * 100_000
+    assert chat.prompt([{"role": "user", "content": f"a{spaces}b"}])
+    whole = Tokenizer.load(directory).decode(chat.prompt([{"role": "user", "content": "a"}]))
+    assert "a<|im_end|>" in whole
+
+
+def test_a_long_conversation_is_no_attack(tmp_path: Path) -> None:
     chat = of(save(library("digits"), tmp_path, PUBLISHED["the last question, and thoughts cut out"]))
     talk = [TALK[i % 2] for i in range(1001)]
     assert chat.text(talk).count("Say hello.") == 501
