@@ -10,7 +10,7 @@ stride`` tokens before it.  Evaluation draws no random numbers and leaves the mo
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -63,15 +63,24 @@ def stream_loss(model: GPT, batches: Sequence[tuple[Tensor, Tensor]], dtype: str
 
 
 def labels_of(
-    model: Classifier, rows: Sequence[Sequence[int]], *, batch_rows: int = 64, dtype: str = "auto"
+    model: Classifier,
+    rows: Sequence[Sequence[int]],
+    *,
+    batch_rows: int = 64,
+    dtype: str = "auto",
+    watch: Callable[[int], object] = lambda done: None,
 ) -> tuple[list[str], list[float]]:
-    """The likeliest label of each of ``rows`` of ids and its probability, in the order of the rows."""
+    """The likeliest label of each of ``rows`` of ids and its probability, in the order of the rows.
+
+    ``watch`` is told after each batch how many rows that were.
+    """
     labels, confidence = [""] * len(rows), [0.0] * len(rows)
     with evaluating(model), autocast(dtype):
         for chosen in by_length(rows, batch_rows):
             best = model(pad([rows[i] for i in chosen], model.pad_id)).float().softmax(dim=-1).max(dim=-1)
             for i, p, label in zip(chosen, best.values.tolist(), best.indices.tolist(), strict=True):
                 labels[i], confidence[i] = model.labels[label], p
+            watch(len(chosen))
     return labels, confidence
 
 

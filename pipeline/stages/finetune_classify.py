@@ -40,6 +40,7 @@ from pipeline.tasks.baselines.texts import tfidf_linear
 from pipeline.tasks.problems import draw
 from pipeline.tasks.sets import TaskData
 from pipeline.tasks.sets.classification import TASK
+from pipeline.tracking.progress import classifying
 from pipeline.tracking.tracker import Tracker
 from pipeline.training import run as training
 from pipeline.training.curve import shown, write_curve
@@ -84,7 +85,8 @@ def finetune_classify(
         name_of=lambda row: f"document {train[row].source}/{train[row].index}",
     )
     adapter.merge()
-    predicted, confidence = labels_of(model, encoded["test"], dtype=cfg.dtype)
+    with classifying(NAME, len(test)) as bar:
+        predicted, confidence = labels_of(model, encoded["test"], dtype=cfg.dtype, watch=bar.update)
     baseline = tfidf_linear([d.text for d in known], [d.label for d in known], [d.text for d in test])
     write_curve(curve, trained.curve)
     pairs = [(d.label, p) for d, p in zip(test, predicted, strict=True)]

@@ -18,6 +18,7 @@ PATIENCE_SECONDS = 2.0
 STEPS = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, {rate_fmt}{postfix}"
 PIECES = "{desc}: {percentage:3.0f}% of the activations that it keeps, {remaining} left"
 MEASUREMENTS = "{desc}: {n_fmt} of {total_fmt} measured in {elapsed}{postfix}"
+LABELS = "{desc}: {n_fmt} of {total_fmt} test documents classified, {remaining} left"
 ANSWERS = "{desc}: {n_fmt} of {total_fmt} instructions answered, {remaining} left"
 DOCUMENTS = "{desc}: {n_fmt} of {total_fmt} documents read{postfix}"
 
@@ -65,6 +66,13 @@ def measuring(stage: str, measurements: int) -> Iterator[Callable[[str], None]]:
         yield begin
         bar.set_postfix_str("", refresh=False)
         bar.n = next(begun)
+
+
+@contextmanager
+def classifying(stage: str, documents: int) -> Iterator["tqdm[None]"]:
+    """Of the test documents, after a training."""
+    with _bar(LABELS, desc=stage, total=documents, delay=PATIENCE_SECONDS, miniters=0) as bar:
+        yield bar
 
 
 @contextmanager

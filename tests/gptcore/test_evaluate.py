@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptcore.data import pad
-from gptcore.evaluate import accuracy, bits_per_byte, document_nats, macro_f1, perplexity, stream_loss
+from gptcore.evaluate import accuracy, bits_per_byte, document_nats, labels_of, macro_f1, perplexity, stream_loss
 from gptcore.kernels.cross_entropy import IGNORE
-from gptcore.model import GPT
+from gptcore.model import GPT, Classifier
 
 EOT = 60
 
@@ -155,6 +155,18 @@ def test_accuracy_and_f1_are_those_of_scikit_learn(pairs: list[tuple[str, str]])
     assert accuracy(predicted, actual) == pytest.approx(accuracy_score(actual, predicted))
     expected = f1_score(actual, predicted, labels=LABELS, average="macro", zero_division=0)
     assert macro_f1(predicted, actual, LABELS) == pytest.approx(expected)
+
+
+def test_labels_are_those_of_each_row_alone_and_all_rows_are_told(make_gpt):
+    model = Classifier(make_gpt(), ["a", "b", "c"], pad_id=60).eval()
+    torch.nn.init.normal_(model.score.weight)
+    rows = [torch.randint(60, (length,)).tolist() for length in (5, 1, 9, 3, 7, 2, 8)]
+    told: list[int] = []
+    labels, confidence = labels_of(model, rows, batch_rows=3, watch=told.append)
+    alone = [labels_of(model, [row]) for row in rows]
+    assert labels == [label for [label], _ in alone]
+    assert confidence == pytest.approx([p for _, [p] in alone], rel=1e-5)
+    assert told == [3, 3, 1]
 
 
 def test_lists_of_two_lengths_are_refused():
