@@ -158,14 +158,20 @@ def test_fingerprints_differ_where_a_form_does(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
-def test_gpt2s_form_is_a_vocabulary_like_our_own(tmp_path: Path) -> None:
-    """Our exports have both spellings."""
+def in_both_forms(directory: Path) -> tuple[BytePairs, tokenizers.Tokenizer]:
+    """A vocabulary of ours, saved, and the same of the library's."""
     own = BytePairs.train(["a text to learn from, again and again " * 9], 300)
-    own.save(tmp_path)
-    bpe = tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    own.save(directory)
+    bpe = tokenizers.models.BPE.from_file(str(directory / "vocab.json"), str(directory / "merges.txt"))
     made = tokenizers.Tokenizer(bpe)
     made.pre_tokenizer = WORDS["gpt2"]
     made.add_special_tokens([tokenizers.AddedToken("<|endoftext|>", special=True, normalized=False)])
+    return own, made
+
+
+def test_gpt2s_form_is_a_vocabulary_like_our_own(tmp_path: Path) -> None:
+    """Our exports have both spellings."""
+    own, made = in_both_forms(tmp_path)
     save(made, tmp_path, None)
     found = Tokenizer.load(tmp_path)
     assert isinstance(found, BytePairs)
@@ -177,12 +183,7 @@ def test_gpt2s_form_with_a_token_before_texts_is_not_like_our_own(before: bool, 
     """`transformers` writes such a part even where it puts nothing."""
     from transformers import AutoTokenizer
 
-    own = BytePairs.train(["a text to learn from, again and again " * 9], 300)
-    own.save(tmp_path)
-    bpe = tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    made = tokenizers.Tokenizer(bpe)
-    made.pre_tokenizer = WORDS["gpt2"]
-    made.add_special_tokens([tokenizers.AddedToken("<|endoftext|>", special=True, normalized=False)])
+    own, made = in_both_forms(tmp_path)
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single="<|endoftext|> $A" if before else "$A", special_tokens=[("<|endoftext|>", own.eot)]
     )
