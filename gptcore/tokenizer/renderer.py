@@ -71,7 +71,8 @@ def confine() -> None:
         resource.RLIMIT_CORE: 0,
     }
     for kind, most in limits.items():
-        resource.setrlimit(kind, (most, most))
+        least = within(kind, most)
+        resource.setrlimit(kind, (least, least))
 
 
 def mapped() -> int:
@@ -85,8 +86,14 @@ def mapped() -> int:
 def allow_time() -> None:
     """Of which there is some anew for each request."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + SECONDS, hard))
+    soft = within(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def within(kind: int, most: int) -> int:
+    """``most``, or what whoever started this has limited it to, if that is less."""
+    hard = resource.getrlimit(kind)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def environment() -> ImmutableSandboxedEnvironment:

@@ -268,6 +268,13 @@ def test_the_renderer_ends_with_whoever_asks_it() -> None:
     assert psutil.wait_procs([renderer], timeout=20) == ([renderer], [])
 
 
+@pytest.mark.parametrize("limit", ["-t 60", "-v 400000", "-n 64"])
+def test_a_user_with_limits_of_their_own_has_a_renderer(limit: str) -> None:
+    ask = f"{sys.executable} -c 'import gptcore.tokenizer.sandbox as s; print(s.SANDBOX.render(\"x\", {{}}, 1))'"
+    done = subprocess.run(["bash", "-c", f"ulimit {limit}; {ask}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "x\n", done.stderr
+
+
 def test_a_forked_child_has_a_renderer_of_its_own(directory: Path) -> None:
     chat = of(directory)
     expected = chat.text(TALK[:1])
