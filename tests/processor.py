@@ -4,6 +4,7 @@ So does one machine from one moment to the next, where its two processors are th
 computes or does not: whoever judges by it asks when it judges.
 """
 
+import statistics
 import time
 
 REFERENCE_SECONDS, MOST = 0.06, 4.0
@@ -13,7 +14,7 @@ beyond so many times."""
 
 def slowness() -> float:
     """1 to ``MOST``: the seconds here and now in which the reference does a second of plain Python."""
-    return min(MOST, max(1.0, *(_work() / REFERENCE_SECONDS for _ in range(3))))
+    return min(MOST, max(1.0, statistics.median(_work() for _ in range(3)) / REFERENCE_SECONDS))
 
 
 def _work() -> float:

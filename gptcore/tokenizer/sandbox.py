@@ -5,7 +5,7 @@ standard input is then at its end.  A template that takes too much time or memor
 this process; the next request starts another.
 
 Rejected: the same in our own process, with a price for each loop, call and character (it was built, and a review found
-fifteen ways around it, from a hash of nested tuples that crashes Python to what Jinja computes while it compiles), and
+a dozen ways around it, from a hash of nested tuples that crashes Python to what Jinja computes while it compiles), and
 a list of harmless operations, by which published templates give other texts than in `transformers`.
 """
 
